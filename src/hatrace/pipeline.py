@@ -8,7 +8,7 @@ Nothing here knows where an event comes from or who looks at a finding.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from hatrace.model.event import Event, Tick
@@ -25,10 +25,20 @@ class Detector(Protocol):
         """Everything it finds now, one finding per subject; nothing: all is well."""
 
 
-class Sink(Protocol):
-    """Shows answers.  Called for each event, in order; ``changes`` only at ticks."""
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the detectors say as of the latest tick."""
 
-    def accept(self, event: Event, world: World, changes: Sequence[FindingChange]) -> None: ...
+    findings: tuple[Finding, ...] = ()
+    """All that are open."""
+    changes: tuple[FindingChange, ...] = ()
+    """What this event changed; empty but at ticks."""
+
+
+class Sink(Protocol):
+    """Shows answers.  Called for each event, in order."""
+
+    def accept(self, event: Event, world: World, verdict: Verdict) -> None: ...
 
 
 class Recorder(Protocol):
@@ -45,29 +55,28 @@ class Fold(World, Protocol):
 
 
 class FindingBook:
-    """Remembers open findings, so that only what changed is said again."""
+    """Remembers what was said of each finding, so that only what changed is said again."""
 
     def __init__(self) -> None:
-        self.open: dict[tuple[str, str], Finding] = {}
+        self._said: dict[tuple[str, str], Finding] = {}
+        self.open: tuple[Finding, ...] = ()
 
-    def update(self, findings: Iterable[Finding], now_ns: int) -> list[FindingChange]:
+    def update(self, findings: Iterable[Finding], now_ns: int) -> tuple[FindingChange, ...]:
         """The changes from the last tick's findings to these."""
-        current = {finding.key: finding for finding in findings}
+        self.open = tuple(findings)
+        keys = {finding.key for finding in self.open}
+        gone = [key for key in self._said if key not in keys]
         changes = [
-            FindingChange(Change.RESOLVED, replace(old, at_ns=now_ns))
-            for key, old in self.open.items()
-            if key not in current
+            FindingChange(Change.RESOLVED, replace(self._said.pop(key), at_ns=now_ns))
+            for key in gone
         ]
-        for key, finding in current.items():
-            old = self.open.get(key)
-            if old is None:
-                changes.append(FindingChange(Change.OPENED, finding))
-            elif _says_something_new(old, finding):
-                changes.append(FindingChange(Change.UPDATED, finding))
-            else:
-                current[key] = old
-        self.open = current
-        return changes
+        for finding in self.open:
+            said = self._said.get(finding.key)
+            if said is None or _says_something_new(said, finding):
+                change = Change.OPENED if said is None else Change.UPDATED
+                changes.append(FindingChange(change, finding))
+                self._said[finding.key] = finding
+        return tuple(changes)
 
 
 def _says_something_new(old: Finding, new: Finding) -> bool:
@@ -94,7 +103,7 @@ def run(
         if recorder is not None:
             recorder.write(event)
         world.apply(event)
-        changes: list[FindingChange] = []
+        changes: tuple[FindingChange, ...] = ()
         if isinstance(event, Tick):
             found = (finding for detector in detectors for finding in detector.observe(world))
             changes = book.update(found, event.at_ns)
@@ -102,5 +111,5 @@ def run(
                 for change in changes:
                     recorder.found(change)
         for sink in sinks:
-            sink.accept(event, world, changes)
+            sink.accept(event, world, Verdict(book.open, changes))
     return book
