@@ -1,0 +1,126 @@
+"""The command line: the list of commands, and the one place where errors are caught.
+
+A command is a module ``hatrace.commands.<name>`` whose ``command`` is a click command; its
+callback returns the exit code, ``None`` meaning 0.  Modules are imported when they are
+called, so that ``--help`` and a mistyped option answer at once.
+
+Exit codes: 0 nothing found, 1 findings, 2 usage, 3 the environment cannot, 4 unreadable
+capture; 128 + n when signal n ended it (130 is Ctrl-C).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from hatrace import __version__
+from hatrace.errors import HatraceError
+from hatrace.sinks.text import escape
+
+COMMANDS = {
+    "live": "Watch this host: findings first, then what every target holds.",
+    "record": "Watch this host without a screen, into a capture file.",
+    "report": "Say what a capture shows: as text, Markdown or JSON.",
+    "replay": "The live view, from a capture file.",
+    "doctor": "What works here, what does not, and why.",
+    "explain": "What a finding means: cause, evidence, what to do.",
+    "export": "A capture's flows and findings as data for other tools.",
+    "lab": "Make a leak on loopback with a real HAProxy, and watch it.",
+}
+
+
+class Commands(click.Group):
+    """The group over `COMMANDS`, each imported at its first use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"hatrace.commands.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """As click does, but without importing every command for its help."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hatrace", message="%(prog)s %(version)s")
+def application() -> None:
+    """Which sockets leak on this HAProxy host, who holds them, why, how long until it
+    hurts, and what to do.
+
+    Exit codes: 0 nothing found, 1 findings, 2 usage, 3 the environment cannot,
+    4 unreadable capture.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """The entry point.  Whatever is not expected keeps its traceback: it is a defect."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _ended_by_signal)
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code.  What failed is said on stderr."""
+    try:
+        code = _invoke(arguments)
+        sys.stdout.flush()
+    except click.exceptions.Exit as wanted:
+        code = wanted.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except HatraceError as error:
+        _say(error)
+        code = error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = 128 + signal.SIGINT
+    except BrokenPipeError:
+        if not _reader_has_gone():
+            raise
+        _forget_stdout()
+        code = 128 + signal.SIGPIPE
+    return code
+
+
+def _invoke(arguments: Sequence[str]) -> int:
+    """What `click.Command.main` does, without its own handling of errors and pipes."""
+    with application.make_context("hatrace", list(arguments)) as context:
+        return application.invoke(context) or 0
+
+
+def _say(error: HatraceError) -> None:
+    click.echo(f"hatrace: {escape(str(error))}", err=True)
+    if error.do:
+        click.echo(f"  do: {escape(error.do)}", err=True)
+
+
+def _reader_has_gone() -> bool:
+    """Whether the pipe that broke is our stdout, as in ``hatrace report x | head -1``."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    return any(events & select.POLLERR for _, events in poll.poll(0))
+
+
+def _forget_stdout() -> None:
+    """Nobody reads any more; the interpreter's own flush at exit must not complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _ended_by_signal(number: int, frame: FrameType | None) -> NoReturn:
+    """Leave through every ``finally``: a capture is closed, nothing stays attached."""
+    sys.exit(128 + number)
