@@ -1,7 +1,7 @@
 """Files that ship with hatrace but are no Python: the BPF sources and the findings' pages.
 
-In a wheel they lie inside the package (pyproject.toml's ``force-include``); in a checkout,
-and so in an editable install, at the top of the repository.
+In a wheel they lie inside the package (pyproject.toml maps them there); in a checkout, and
+so in an editable install, at the top of the repository.
 """
 
 from __future__ import annotations
