@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from hatrace.model.topology import Bind, CommandSocket, Process, Server, Timeouts
+from hatrace.model.topology import Bind, CommandSocket, Endpoint, Process, Server, Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +181,10 @@ class Configured:
     timeouts: Timeouts
     hard_stop_after_ms: int | None
     options: tuple[str, ...] = ()
-    """Settings that change what leaks: ``-dZ``, ``tune.disable-zero-copy-forwarding`` ..."""
+    """Settings that change what leaks: ``-dZ``, ``tune.disable-zero-copy-forwarding``,
+    ``check-reuse-pool`` ..."""
+    endpoints: tuple[Endpoint, ...] = ()
+    """Peers, nameservers and log rings it connects to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -125,6 +125,20 @@ class Bind:
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """What a worker connects to by TCP that is no server of a backend, from the configuration.
+
+    ``kind``: ``peers``, ``resolver`` (`nameserver tcp@`) or ``log`` (`ring` servers);
+    ``name`` as configured: ``section/name``.
+    """
+
+    kind: str
+    name: str
+    address: bytes
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Timeouts:
     """The longest configured timeouts, ms; what an idle connection may be explained by."""
 

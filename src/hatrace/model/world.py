@@ -78,6 +78,9 @@ class CheckActivity:
     """The latest runs, oldest first."""
     attribution: Attribution
     """How sure it is that these flows are checks."""
+    sharing: int = 1
+    """Servers checked at this same address and port, counted here together: a healthy
+    endpoint holds at most so many."""
 
 
 class World(Protocol):
