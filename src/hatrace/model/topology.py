@@ -62,6 +62,8 @@ class Process:
     """Its pid as it sees itself, where that differs."""
     root: str = "/"
     """Where its paths are seen from here (/proc/PID/root in another mount namespace)."""
+    stopped: bool = False
+    """Its state in /proc/PID/stat is T or t: a signal or a debugger holds it."""
 
 
 @dataclass(frozen=True, slots=True)
