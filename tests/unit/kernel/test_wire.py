@@ -1,0 +1,200 @@
+"""bpf/flow.h against its Python twins, byte for byte: cc says where each field lies.
+
+The names in kernel/wire.py stand in the docstring below each layout; they are read from
+there, so the docstrings are checked, too.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import struct
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from hatrace.kernel import wire
+from hatrace.model import flow
+from hatrace.resources import bpf_dir
+
+FLOW_H = bpf_dir() / "flow.h"
+
+TWINS = {
+    "target_key": "TARGET_KEY",
+    "target_total": "TARGET_TOTAL",
+    "losses": "LOSSES",
+    "config": "CONFIG",
+    "criteria": "CRITERIA",
+    "held": "HELD",
+}
+"""struct of flow.h -> its layout in kernel/wire.py; struct flow's is in model/flow.py."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Size of a struct, and offset and size of each field but padding, in bytes."""
+
+    size: int
+    fields: dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What cc makes of flow.h: its structs, and the value of each enumerator and macro."""
+
+    structs: dict[str, Layout]
+    values: dict[str, int]
+
+
+def declared(text: str) -> tuple[dict[str, list[str]], list[str]]:
+    """Names only: the fields of each struct; enumerators and numeric macros."""
+    text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
+    structs = {
+        name: re.findall(r"(\w+)(?:\[\w+\])?;", body)
+        for name, body in re.findall(r"struct (\w+) \{(.*?)\n\};", text, re.DOTALL)
+    }
+    bodies = re.findall(r"enum \w+ \{(.*?)\}", text, re.DOTALL)
+    values = re.findall(r"(\w+)\s*=", " ".join(bodies))
+    return structs, values + re.findall(r"#define (\w+)[ \t]+\d+", text)
+
+
+def compiled(text: str, folder: Path) -> Header:
+    """``text`` as flow.h, compiled for this machine and asked where things are."""
+    structs, values = declared(text)
+    lines = [f'printf("value {name} %ld 0\\n", (long){name});' for name in values]
+    for name, fields in structs.items():
+        lines.append(f'printf("{name} . %zu 0\\n", sizeof(struct {name}));')
+        lines += [
+            f'printf("{name} {field} %zu %zu\\n", offsetof(struct {name}, {field}), '
+            f"sizeof(((struct {name} *)0)->{field}));"
+            for field in fields
+        ]
+    source = folder / "layout.c"
+    source.write_text(
+        "#include <linux/types.h>\n#include <stddef.h>\n#include <stdio.h>\n"
+        f"{text}\nint main(void)\n{{\n{chr(10).join(lines)}\nreturn 0;\n}}\n"
+    )
+    program = folder / "layout"
+    subprocess.run(["cc", "-Wall", "-Werror", "-o", program, source], check=True)
+    return parsed(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
+
+
+def parsed(output: str) -> Header:
+    header = Header({}, {})
+    for line in output.splitlines():
+        owner, name, first, second = line.split()
+        if owner == "value":
+            header.values[name] = int(first)
+        elif name == ".":
+            header.structs[owner] = Layout(int(first), {})
+        elif name != "pad":
+            header.structs[owner].fields[name] = (int(first), int(second))
+    return header
+
+
+def described(layout: struct.Struct, names: list[str]) -> Layout:
+    """A `struct.Struct` whose items are called ``names``; ``name[n]`` takes n items."""
+    items = list(item_sizes(layout.format))
+    fields = {}
+    for name in names:
+        array = re.fullmatch(r"(\w+)\[(\d+)\]", name)
+        count = int(array[2]) if array else 1
+        taken, items = items[:count], items[count:]
+        fields[array[1] if array else name] = (taken[0][0], sum(size for _, size in taken))
+    assert not items, f"{layout.format} has more items than {names}"
+    return Layout(layout.size, fields)
+
+
+def item_sizes(layout: str) -> Iterator[tuple[int, int]]:
+    """Offset and size of each item of a little-endian layout without alignment."""
+    offset = 0
+    for count, code in re.findall(r"(\d*)([a-zA-Z])", layout):
+        width = struct.calcsize(f"<{code}")
+        whole = code in "sx"
+        for _ in range(1 if whole else int(count or 1)):
+            size = int(count or 1) if whole else width
+            if code != "x":
+                yield offset, size
+            offset += size
+
+
+def documented_names() -> dict[str, list[str]]:
+    """The docstring below each layout of kernel/wire.py, as a list of names."""
+    body = ast.parse(Path(wire.__file__).read_text()).body
+    return {
+        ast.unparse(first.targets[0]): ast.literal_eval(second.value).rstrip(".").split(", ")
+        for first, second in pairwise(body)
+        if isinstance(first, ast.Assign)
+        and isinstance(second, ast.Expr)
+        and isinstance(second.value, ast.Constant)
+    }
+
+
+@pytest.fixture(scope="module")
+def header(tmp_path_factory: pytest.TempPathFactory) -> Header:
+    return compiled(FLOW_H.read_text(), tmp_path_factory.mktemp("flow"))
+
+
+def test_every_struct_has_a_twin(header: Header) -> None:
+    assert header.structs.keys() == {"flow", *TWINS}
+
+
+def test_flow(header: Header) -> None:
+    names = [field.name for field in flow.FIELDS]
+    assert described(flow.LAYOUT, names) == header.structs["flow"]
+
+
+def test_a_flow_has_a_name_for_each_field() -> None:
+    renamed = {"comm_bytes": "comm"}
+    assert [renamed.get(name, name) for name in flow.Flow._fields] == [f.name for f in flow.FIELDS]
+
+
+@pytest.mark.parametrize("name", TWINS)
+def test_other_structs(header: Header, name: str) -> None:
+    constant = TWINS[name]
+    twin = described(getattr(wire, constant), documented_names()[constant])
+    assert twin == header.structs[name]
+
+
+def test_flags(header: Header) -> None:
+    flags = {name: value for name, value in header.values.items() if name.startswith("FLOW_")}
+    assert {f"FLOW_{flag.name}": flag.value for flag in flow.Flag} == flags
+
+
+def test_scopes(header: Header) -> None:
+    scopes = {name: value for name, value in header.values.items() if name.startswith("SCOPE_")}
+    assert {name: getattr(wire, name) for name in scopes} == scopes
+
+
+def test_directions(header: Header) -> None:
+    for name, inbound in (("OUTBOUND", False), ("INBOUND", True)):
+        key = wire.TARGET_KEY.pack(bytes(16), 0, 0, 0, header.values[name])
+        total = bytes(wire.TARGET_TOTAL.size)
+        assert wire.target(0, key, total).inbound is inbound
+
+
+def test_lifetime_buckets(header: Header) -> None:
+    key = bytes(wire.TARGET_KEY.size)
+    target = wire.target(0, key, bytes(wire.TARGET_TOTAL.size))
+    assert len(target.lifetime) == header.values["LIFETIME_BUCKETS"]
+
+
+@pytest.mark.parametrize(
+    ("good", "bad"),
+    [
+        ("__u32 pid;\t\t/* tgid which owns it", "__u64 pid;\t\t/* tgid which owns it"),
+        ("__u64 fin_ns;", "__u64 final_ns;"),
+        ("__u8 laddr[16];\n\t__u8 raddr[16];", "__u8 raddr[16];\n\t__u8 laddr[16];"),
+        ("__u8 pad[2];\n};\n\nenum direction", "__u8 pad[10];\n};\n\nenum direction"),
+    ],
+    ids=["wider", "renamed", "swapped", "longer"],
+)
+def test_a_changed_header_is_noticed(header: Header, good: str, bad: str, tmp_path: Path) -> None:
+    text = FLOW_H.read_text()
+    assert text.count(good) == 1
+    changed = compiled(text.replace(good, bad), tmp_path)
+    assert changed.structs["flow"] != header.structs["flow"]
