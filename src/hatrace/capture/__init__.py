@@ -1,0 +1,1 @@
+"""A capture: one self-contained MCAP file that holds what hatrace saw, to be judged again later."""
