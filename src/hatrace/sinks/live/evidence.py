@@ -1,0 +1,149 @@
+"""A finding's evidence: the sockets, the arithmetic, the cause, what was ruled out, what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from hatrace.model.finding import Evidence, Finding, Growth, Step
+from hatrace.sinks import wording
+from hatrace.sinks.live.frame import Frame
+from hatrace.sinks.live.paint import BADGES, CARE, DIM, STRONG, Lines, lines, word
+from hatrace.sinks.text import count, duration, escape, growth, rate, size
+
+_INDENT = 2
+
+
+def page(console: Console, finding: Finding, frame: Frame, width: int) -> Lines:
+    """All that is known of it, as lines to scroll through."""
+    resolved = all(one.key != finding.key for one in frame.findings)
+    drawn = lines(console, _head(finding, resolved), width)
+    for title, body in _sections(finding):
+        drawn += [[], *lines(console, Text(title, STRONG), width)]
+        for part in body:
+            drawn += lines(console, Padding(part, (0, 0, 0, _INDENT)), width)
+    drawn += [[], *lines(console, _table_title(finding), width)]
+    return drawn + lines(console, Padding(_table(finding, width), (0, 0, 0, _INDENT)), width)
+
+
+def _head(finding: Finding, resolved: bool) -> Text:
+    text = Text.assemble((f" {finding.severity.upper()} ", BADGES[finding.severity]), " ")
+    if resolved:
+        text.append(" RESOLVED: it is gone; this is how it was last seen ", "reverse")
+    text.append_text(word(finding.slug, STRONG)).append(f"  {escape(finding.claim)}\n")
+    return text.append("  ".join(wording.facts(finding)))
+
+
+def _sections(finding: Finding) -> Iterable[tuple[str, list[Text]]]:
+    """Title and paragraphs; those that have nothing to say are left out."""
+    if finding.next_steps:
+        yield "Next", _steps(finding.next_steps)
+    if finding.verify:
+        yield "Then see that it worked", _steps(finding.verify)
+    if finding.cause:
+        yield "Cause", [word(finding.cause)]
+    if finding.ruled_out:
+        yield "Ruled out", [word(f"- {reason}") for reason in finding.ruled_out]
+    if finding.known_bug:
+        yield "Known bug", _known_bug(finding)
+    if arithmetic := _arithmetic(finding):
+        yield "Arithmetic", arithmetic
+    if finding.caveat:
+        yield "Caveat", [word(finding.caveat, CARE)]
+
+
+def _steps(steps: tuple[Step, ...]) -> list[Text]:
+    """Numbered words, and below them the command alone on its line, to be pasted."""
+    drawn = []
+    for number, one in enumerate(steps, 1):
+        drawn.append(word(f"{number}. {one.text}"))
+        if one.command:
+            drawn.append(Text(f"   {escape(one.command)}", STRONG, overflow="fold"))
+    return drawn
+
+
+def _known_bug(finding: Finding) -> list[Text]:
+    bug = finding.known_bug
+    if bug is None:
+        return []
+    fixed = f" (fixed in {bug.fixed_in})" if bug.fixed_in else ""
+    parts = [word(f"{bug.reference}: {bug.title}{fixed}")]
+    return [*parts, word(bug.url, DIM)] if bug.url else parts
+
+
+def _arithmetic(finding: Finding) -> list[Text]:
+    drawn = []
+    if finding.growth is not None:
+        drawn.append(Text(_measured(finding.growth)))
+    if finding.forecast is not None:
+        drawn.append(Text(wording.forecast(finding.forecast)))
+        if finding.forecast.arithmetic:
+            drawn.append(word(finding.forecast.arithmetic))
+    return drawn
+
+
+def _measured(grown: Growth) -> str:
+    """``growth +4.1/min, measured over 3m (about 246 an hour)``."""
+    hourly = rate(grown.per_minute * 60)
+    return (
+        f"growth {growth(grown.per_minute)}, measured over {duration(grown.interval_s)}"
+        f" (about {hourly} an hour)"
+    )
+
+
+def _table_title(finding: Finding) -> Text:
+    shown = len(finding.evidence)
+    of = "" if shown >= finding.count else f" of {count(finding.count)}, the oldest first"
+    return Text(f"Evidence: {shown}{of}", STRONG)
+
+
+def _table(finding: Finding, width: int) -> Table:
+    table = Table(box=None, expand=width < 130, padding=(0, 1, 0, 0), pad_edge=False)
+    for name, align in _COLUMNS:
+        table.add_column(Text(name, f"{DIM} underline"), justify=align, overflow="fold")
+    for one in finding.evidence:
+        table.add_row(*_cells(one))
+    return table
+
+
+_COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
+    ("what", "left"),
+    ("held by", "left"),
+    ("fd", "right"),
+    ("inode", "right"),
+    ("local", "left"),
+    ("remote", "left"),
+    ("state", "left"),
+    ("age", "right"),
+    ("wrong for", "right"),
+    ("out/in", "right"),
+    ("note", "left"),
+)
+
+
+def _cells(one: Evidence) -> tuple[Text, ...]:
+    holder = " ".join(part for part in (one.comm, str(one.pid or "")) if part)
+    state = " ".join(part for part in (one.state, one.condition) if part)
+    age = ("" if one.age_s is None else duration(one.age_s)) + ("+" if one.preexisting else "")
+    moved = ""
+    if one.sent_bytes is not None or one.received_bytes is not None:
+        moved = f"{size(one.sent_bytes)}/{size(one.received_bytes)}"
+    cells = (
+        one.what,
+        holder,
+        "" if one.fd is None else str(one.fd),
+        str(one.inode or ""),
+        one.local,
+        one.remote,
+        state,
+        age,
+        "" if one.since_s is None else duration(one.since_s),
+        moved,
+        one.note,
+    )
+    return tuple(word(cell) for cell in cells)

@@ -1,0 +1,56 @@
+"""A text stream whose reader may go away at any time (``hatrace live --json | head``)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+from typing import TextIO
+
+
+class LineStream:
+    """Writes whole lines, each at once; once the reader has gone, it writes nowhere.
+
+    A stream without a file descriptor (io.StringIO) is never ``broken``.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._fd = _descriptor(stream)
+        self.broken = False
+
+    def write(self, line: str) -> None:
+        if self.broken:
+            return
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self._give_up()
+
+    def check(self) -> None:
+        """See whether the reader has gone, without writing (poll(2): POLLERR on a pipe)."""
+        if self._fd is None or self.broken:
+            return
+        poller = select.poll()
+        poller.register(self._fd, 0)
+        if any(happened & select.POLLERR for _, happened in poller.poll(0)):
+            self._give_up()
+
+    def _give_up(self) -> None:
+        """What is still buffered goes to /dev/null, so that Python's exit does not complain."""
+        self.broken = True
+        if self._fd is not None:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._fd)
+            os.close(nowhere)
+        with contextlib.suppress(BrokenPipeError):
+            self._stream.flush()
+
+
+def _descriptor(stream: TextIO) -> int | None:
+    """The stream's file descriptor; None if it has none."""
+    try:
+        return stream.fileno()
+    except OSError:  # io.UnsupportedOperation is one
+        return None
