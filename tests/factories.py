@@ -174,9 +174,7 @@ def listener_flow(**fields: object) -> Flow:
     return flow(0.0, **(default | fields))  # type: ignore[arg-type]
 
 
-def ended(
-    one: Flow, after: float = 0.002, flags: Flag = Flag.FIN_SENT, **fields: int
-) -> Flow:
+def ended(one: Flow, after: float = 0.002, flags: Flag = Flag.FIN_SENT, **fields: int) -> Flow:
     """The same flow, let go ``after`` seconds; by default as a FIN of this side ends it."""
     end_ns = one.born_ns + round(after * 1e9)
     flags = Flag(one.flags) | flags

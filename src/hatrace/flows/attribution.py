@@ -1,0 +1,291 @@
+"""What each flow and target is to HAProxy: role, label, how sure, and why.
+
+In the order of their weight: what HAProxy itself says of the fd (`show fd`, `show sess`);
+where the flow goes, by the server list and configuration of its own worker; what it did,
+where one address serves both sessions and checks (`behaviour`).  A list borrowed from
+another worker, or an owner that is only supposed, makes an answer less sure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from hatrace.flows import inbound
+from hatrace.flows.behaviour import Habit, judge
+from hatrace.flows.owners import Owners
+from hatrace.flows.places import Place, labels
+from hatrace.flows.scans import Totals
+from hatrace.flows.told import Told
+from hatrace.model.attribution import UNATTRIBUTED, Attribution, Role
+from hatrace.model.event import Descriptor, Stream, Target
+from hatrace.model.finding import Confidence
+from hatrace.model.flow import Flag, Flow, State
+
+WELL_KNOWN = {53: Role.RESOLVER, 853: Role.RESOLVER, 514: Role.LOG, 6514: Role.LOG}
+ENDPOINT_ROLES = {"peers": Role.PEERS, "resolver": Role.RESOLVER, "log": Role.LOG}
+REMEMBERED_HABITS = 2_048
+"""Addresses which take both sessions and checks, whose rhythm is followed."""
+
+Route = tuple[int, str, bytes, int]
+"""Owner's pid (0: unknown), its name, remote address and port."""
+
+
+class Attributor:
+    """Joins what the kernel showed with what HAProxy told; remembers the answer per target."""
+
+    def __init__(self, told: Told, totals: Totals, owners: Owners) -> None:
+        self._told = told
+        self._totals = totals
+        self._owners = owners
+        self._routes: dict[Route, tuple[Attribution, Place | None]] = {}
+        self._revision = -1
+        self._habits: dict[tuple[int, bytes, int], Habit] = {}
+
+    # Answers ---------------------------------------------------------------------------
+
+    def flow(self, flow: Flow) -> Attribution:
+        """One socket's."""
+        pid, comm = self._owners.of(flow)
+        if flow.flags & Flag.LISTENER or flow.state == State.LISTEN:
+            return inbound.listener(self._told, self._owners, flow, pid, comm)
+        if self.came_in(flow):
+            accepted = inbound.accepted(self._told, self._owners, flow, pid, comm)
+            return self._confirmed(flow, accepted)
+        found, shared = self.route(pid, comm, flow.raddr, flow.rport)
+        if shared is not None:
+            done = judge(flow, shared, self._habits.get((pid, flow.raddr, flow.rport)))
+            found = _weigh(done, found, shared)
+        return self._confirmed(flow, found)
+
+    def target(self, target: Target) -> Attribution:
+        """The totals': what most flows of it are."""
+        if target.inbound:
+            return inbound.target(self._told, self._owners, target)
+        name = self._owners.names.of(target.pid)
+        return self.route(target.pid, name, target.address, target.port)[0]
+
+    def came_in(self, flow: Flow) -> bool:
+        """Whether it was accepted; of an adopted flow its target knows."""
+        if flow.flags & (Flag.ACCEPTED | Flag.CONNECTED):
+            return bool(flow.flags & Flag.ACCEPTED)
+        target = self._totals.rows.get(flow.target)
+        if target is None or (target.address, target.port) not in (
+            (flow.laddr, flow.lport),
+            (flow.raddr, flow.rport),
+        ):
+            return False
+        return target.inbound
+
+    def shared(self, target: Target) -> Place | None:
+        """The place of a target to which both sessions and checks go; None: it is not such."""
+        name = self._owners.names.of(target.pid)
+        return self.route(target.pid, name, target.address, target.port)[1]
+
+    def owner(self, flow: Flow) -> int:
+        """The pid it belongs to; 0: unknown."""
+        return self._owners.of(flow)[0]
+
+    def learn(self, flow: Flow) -> None:
+        """Takes note of a flow, open or ended, where that helps to recognise a rhythm."""
+        pid, comm = self._owners.of(flow)
+        if self.came_in(flow) or self.route(pid, comm, flow.raddr, flow.rport)[1] is None:
+            return
+        spot = (pid, flow.raddr, flow.rport)
+        habit = self._habits.pop(spot, None) or Habit()
+        self._habits[spot] = habit
+        habit.learn(flow)
+        while len(self._habits) > REMEMBERED_HABITS:
+            del self._habits[next(iter(self._habits))]
+
+    # Where it goes ---------------------------------------------------------------------
+
+    def route(
+        self, pid: int, comm: str, address: bytes, port: int
+    ) -> tuple[Attribution, Place | None]:
+        """What goes from this process to this address; with the place, where that alone does
+        not tell sessions and checks apart."""
+        if self._revision != self._told.revision:
+            self._routes.clear()
+            self._revision = self._told.revision
+        key = (pid, comm, address, port)
+        found = self._routes.get(key)
+        if found is None:
+            found = self._routes[key] = self._find(*key)
+        return found
+
+    def _find(
+        self, pid: int, comm: str, address: bytes, port: int
+    ) -> tuple[Attribution, Place | None]:
+        ours = self._owners.is_haproxy(pid, comm)
+        if ours is False:
+            return self._of_application(comm, address, port), None
+        places, teller = self._told.places(pid)
+        found, shared = None, None
+        if places is not None:
+            place = places.at(address, port)
+            if place is not None:
+                found, shared = _of_place(place)
+            elif (former := places.former(address, port)) is not None:
+                found = _of_former(former)
+        found = found or self._elsewhere(pid, address, port, places is not None)
+        if ours is None:
+            found = less_sure(found, "its owner is unknown")
+        elif places is not None and teller != pid:
+            found = less_sure(found, f"by the server list of pid {teller}, its own is unknown")
+        return found, shared
+
+    def _of_application(self, comm: str, address: bytes, port: int) -> Attribution:
+        name = comm or "its process"
+        socket = inbound.command_socket(self._told, address, port)
+        if socket is not None:
+            role = Role.MASTER_CLI if socket.master else Role.CLI
+            return Attribution(role, "", Confidence.LIKELY, f"{name} talks to {socket.path}")
+        place = self._told.places(0)[0]
+        used = place.at(address, port) if place is not None else None
+        external = [s for s in (used.checks if used else ()) if s.settings.kind == "external"]
+        if external and self._owners.only_haproxy:
+            why = f"{name}, in HAProxy's scope, connects where an external check would"
+            return Attribution(Role.CHECK, labels(external), Confidence.POSSIBLE, why)
+        return Attribution(Role.APPLICATION, "", Confidence.LIKELY, f"{name} is not HAProxy")
+
+    def _elsewhere(self, pid: int, address: bytes, port: int, listed: bool) -> Attribution:
+        """What goes to no server's address."""
+        for configured in self._told.configured.values():
+            for one in configured.endpoints:
+                if (one.address, one.port) == (address, port) and one.kind in ENDPOINT_ROLES:
+                    sure = Confidence.CERTAIN if configured.pid == pid else Confidence.LIKELY
+                    why = f"the configuration names {one.name} there"
+                    return Attribution(ENDPOINT_ROLES[one.kind], one.name, sure, why)
+        role = WELL_KNOWN.get(port)
+        if role is not None:
+            return Attribution(role, "", Confidence.POSSIBLE, f"by its port, {port}")
+        if not listed:
+            return replace(UNATTRIBUTED, reason="no worker's server list is known yet")
+        why = "HAProxy connects there, but no server it lists has that address"
+        return replace(UNATTRIBUTED, reason=why)
+
+    # What HAProxy says -----------------------------------------------------------------
+
+    def _confirmed(self, flow: Flow, found: Attribution) -> Attribution:
+        """``found``, unless HAProxy itself knows better."""
+        if not flow.inode:
+            return found
+        for pid, stream in self._streams_of(flow):
+            label = f"{stream.backend}/{stream.server}"
+            if found.role in (Role.CLIENT, Role.LISTENER):
+                return Attribution(
+                    Role.CLIENT, stream.frontend, Confidence.CERTAIN, _by("show sess", pid)
+                )
+            return Attribution(Role.SERVER, label, Confidence.CERTAIN, _by("show sess", pid))
+        for pid, one in self._descriptors_of(flow):
+            confirmed = _of_descriptor(one, found, pid)
+            if confirmed is not None:
+                return confirmed
+        return found
+
+    def _streams_of(self, flow: Flow) -> Iterator[tuple[int, Stream]]:
+        """The streams that name an fd of this socket."""
+        if not self._told.streams:
+            return
+        for holder in self._owners.fds.of(flow.inode):
+            said = self._told.stream_fds(holder.pid).get(holder.fd)
+            if said is not None and _was_there(flow, self._told.streams[holder.pid].at_ns):
+                yield holder.pid, said
+
+    def _descriptors_of(self, flow: Flow) -> Iterator[tuple[int, Descriptor]]:
+        """The lines of `show fd` for an fd of this socket; ports guard against a reused fd."""
+        if not self._told.descriptors:
+            return
+        for holder in self._owners.fds.of(flow.inode):
+            said = self._told.descriptor_fds(holder.pid).get(holder.fd)
+            if said is None or not _was_there(flow, self._told.descriptors[holder.pid].at_ns):
+                continue
+            ports = ((said.local_port, flow.lport), (said.remote_port, flow.rport))
+            if all(not a or not b or a == b for a, b in ports):
+                yield holder.pid, said
+
+
+def _was_there(flow: Flow, at_ns: int) -> bool:
+    """Whether the socket existed when HAProxy was asked."""
+    return flow.preexisting or (flow.connect_ns or flow.established_ns or flow.born_ns) <= at_ns
+
+
+def _by(command: str, pid: int) -> str:
+    return f"`{command}` of pid {pid} says so"
+
+
+def _of_place(place: Place) -> tuple[Attribution, Place | None]:
+    """A place's attribution; with itself if sessions or checks both go there."""
+    checking = (*place.checks, *place.agents)
+    if not place.sessions and not checking:
+        why = "only this server's checks, off now, have that address and port"
+        return Attribution(Role.CHECK, labels(place.dormant), Confidence.LIKELY, why), None
+    if not checking:
+        why = "this server's address and port, which is not checked there"
+        return Attribution(Role.SERVER, labels(place.sessions), Confidence.CERTAIN, why), None
+    if not place.sessions:
+        return _of_checks(place), None
+    why = "both its sessions and its checks go there"
+    label = labels((*place.sessions, *checking))
+    return Attribution(Role.SERVER, label, Confidence.LIKELY, why), place
+
+
+def _of_checks(place: Place) -> Attribution:
+    """A place which serves no sessions."""
+    if place.checks and place.agents:
+        why = "health and agent checks go there, and no sessions"
+        label = labels((*place.checks, *place.agents))
+        return Attribution(Role.CHECK, label, Confidence.LIKELY, why)
+    role, users = (Role.CHECK, place.checks) if place.checks else (Role.AGENT, place.agents)
+    why = "only checks go to that address and port, no sessions"
+    return Attribution(role, labels(users), Confidence.CERTAIN, why)
+
+
+def _of_former(place: Place) -> Attribution:
+    """A place that the server list had before."""
+    users = place.sessions or place.checks or place.agents or place.dormant
+    role = Role.SERVER if place.sessions else Role.CHECK
+    why = "was this server's address and port until it was removed or moved"
+    return Attribution(role, labels(users), Confidence.LIKELY, why)
+
+
+def _weigh(done: Attribution, place: Attribution, shared: Place) -> Attribution:
+    """What a flow did, under the doubts of its place."""
+    users = shared.sessions
+    if done.role is not Role.SERVER:
+        users = shared.checks or shared.agents
+    role = Role.AGENT if done.role is Role.CHECK and not shared.checks else done.role
+    sure = min(done.confidence, place.confidence, key=ORDER.index)
+    return Attribution(role, labels(users), sure, done.reason)
+
+
+def _of_descriptor(one: Descriptor, found: Attribution, pid: int) -> Attribution | None:
+    """A line of `show fd` as attribution; None where it says nothing new.
+
+    Kind ``server`` is all it says of a check over TCP without HTTP (the mux is PASS for
+    both), so there it settles which server, not what for.
+    """
+    why = _by("show fd", pid)
+    if one.kind == "check":
+        role = Role.AGENT if found.role is Role.AGENT else Role.CHECK
+        return Attribution(role, one.server or found.label, Confidence.CERTAIN, why)
+    if one.kind == "server":
+        label = one.server or found.label
+        if found.role in (Role.CHECK, Role.AGENT):
+            return replace(found, label=label)
+        return Attribution(Role.SERVER, label, Confidence.CERTAIN, why)
+    if one.kind == "client" and found.role is not Role.LISTENER:
+        return Attribution(Role.CLIENT, one.frontend or found.label, Confidence.CERTAIN, why)
+    if one.kind in ("cli", "master-cli"):
+        return Attribution(Role(one.kind), "", Confidence.CERTAIN, why)
+    return None
+
+
+ORDER = (Confidence.POSSIBLE, Confidence.LIKELY, Confidence.CERTAIN)
+
+
+def less_sure(one: Attribution, because: str) -> Attribution:
+    """The same, a step less sure, with the doubt beside the reason."""
+    lower = ORDER[max(0, ORDER.index(one.confidence) - 1)]
+    return replace(one, confidence=lower, reason="; ".join(filter(None, (one.reason, because))))

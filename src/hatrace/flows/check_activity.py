@@ -1,0 +1,251 @@
+"""Health-check activity: every check of every server, as its sockets and HAProxy show it.
+
+Where an address and port take nothing but checks, the target's totals count them all, even
+in a capture without finished flows.  Where sessions go there as well, only flows that were
+recognised are counted.  Several servers with one check address are counted together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from hatrace.flows.attribution import ORDER, Attributor
+from hatrace.flows.behaviour import LIMITS, longest_check_ns
+from hatrace.flows.check_runs import KEPT, Runs, running
+from hatrace.flows.places import Pair, Place, agent_pair, check_pair, labels
+from hatrace.flows.rhythm import Rhythm, expected
+from hatrace.flows.scans import Suspects, Totals
+from hatrace.flows.told import Told
+from hatrace.model.attribution import Attribution, Role
+from hatrace.model.event import CheckResult, Servers
+from hatrace.model.finding import Confidence
+from hatrace.model.flow import Flow
+from hatrace.model.topology import Server
+from hatrace.model.world import Check, CheckActivity
+
+MISSED_INTERVALS = 3
+"""After so many intervals without a connect there is something to explain."""
+SHARED_WATCH = 2_000
+"""A shared target with more open flows is not watched by age: sessions would fill the scan."""
+TRACED = re.compile(r"last=([A-Z0-9]+)\(")
+TRACED_END = ("complete", "report", "succeeded", "failed")
+Spot = tuple[int, bytes, int]
+"""Worker, and the address and port it checks."""
+
+
+class CheckBook:
+    """Keeps the latest runs per worker and checked address; bounded by servers."""
+
+    def __init__(
+        self, told: Told, totals: Totals, suspects: Suspects, attributor: Attributor
+    ) -> None:
+        self._told = told
+        self._totals = totals
+        self._suspects = suspects
+        self._attributor = attributor
+        self._runs: dict[Spot, Runs] = {}
+        self._groups: dict[int, dict[Pair, list[Server]]] = {}
+        self._answer: tuple[CheckActivity, ...] | None = None
+
+    # What is learned -------------------------------------------------------------------
+
+    def ended(self, flow: Flow) -> None:
+        """A flow taken for a check has ended."""
+        pid = self._attributor.owner(flow)
+        if pid not in self._told.past:
+            self._at((pid, flow.raddr, flow.rport)).end(flow)
+            self.stale()
+
+    def apply_servers(self, event: Servers) -> None:
+        """A worker's list: what it says of each server's last check belongs to a run."""
+        groups = self._groups[event.pid] = grouped(event.servers)
+        for pair, servers in groups.items():
+            runs = self._at((event.pid, *pair))
+            runs.since_ns = runs.since_ns or event.at_ns
+            words = {_status(server, pair) for server in servers}
+            if len(words) == 1 and (word := words.pop()):
+                runs.sampled.append((event.at_ns, word))
+        self._keep(spot for spot in self._runs if spot[0] != event.pid or spot[1:] in groups)
+
+    def apply_result(self, event: CheckResult) -> None:
+        """HAProxy's trace of a check names no backend: taken where the name is unique."""
+        found = TRACED.search(event.text)
+        if found is None or not any(word in event.text for word in TRACED_END):
+            return
+        groups = self._groups.get(event.pid, {})
+        wanted = [
+            pair
+            for pair, servers in groups.items()
+            if len(servers) == 1 and _named(servers[0], event.server)
+            if (agent_pair if event.agent else check_pair)(servers[0]) == pair
+        ]
+        if len(wanted) == 1:
+            self._at((event.pid, *wanted[0])).traced.append((event.at_ns, found[1]))
+            self.stale()
+
+    def apply_targets(self, at_ns: int) -> None:
+        """The totals' births give the rhythm where no flow is reported."""
+        for spot, runs in self._runs.items():
+            runs.count(at_ns, sum(row.born for row in self._totals.at(*spot)))
+        self.stale()
+
+    def forget_gone(self) -> None:
+        """Processes have been listed: what the gone ones checked is history."""
+        gone = self._told.past
+        self._groups = {pid: group for pid, group in self._groups.items() if pid not in gone}
+        self._keep(spot for spot in self._runs if spot[0] not in gone)
+
+    def stale(self) -> None:
+        """Something changed: the next question is answered anew."""
+        self._answer = None
+
+    def _at(self, spot: Spot) -> Runs:
+        return self._runs.setdefault(spot, Runs())
+
+    def _keep(self, spots: Iterable[Spot]) -> None:
+        self._runs = {spot: self._runs[spot] for spot in spots}
+        self.stale()
+
+    # What is answered ------------------------------------------------------------------
+
+    def activity(self, now_ns: int) -> Sequence[CheckActivity]:
+        """By worker and server, in the order of the workers' lists."""
+        if self._answer is None:
+            held = self._held()
+            self._answer = tuple(
+                self._of(pid, pair, servers, held, now_ns)
+                for pid, groups in self._groups.items()
+                for pair, servers in groups.items()
+            )
+        return self._answer
+
+    def target_ages_ns(self) -> Mapping[int, int]:
+        """Targets that take checks, and the age past which a check there is too old."""
+        ages: dict[int, int] = {}
+        for pid, groups in self._groups.items():
+            for pair, servers in groups.items():
+                age_ns = longest_check_ns(Place(checks=tuple(servers))) + LIMITS.slack_ns
+                for row in self._totals.at(pid, *pair):
+                    if self._attributor.shared(row) is None or row.open <= SHARED_WATCH:
+                        ages[row.index] = age_ns
+        return ages
+
+    def _held(self) -> Mapping[Spot, list[Flow]]:
+        """Suspects that go where checks go."""
+        held: dict[Spot, list[Flow]] = defaultdict(list)
+        for flow in self._suspects.open.values():
+            spot = (self._attributor.owner(flow), flow.raddr, flow.rport)
+            if spot in self._runs and not self._attributor.came_in(flow):
+                held[spot].append(flow)
+        return held
+
+    def _of(
+        self,
+        pid: int,
+        pair: Pair,
+        servers: list[Server],
+        held: Mapping[Spot, list[Flow]],
+        now_ns: int,
+    ) -> CheckActivity:
+        spot = (pid, *pair)
+        runs, rows, server = self._at(spot), self._totals.at(*spot), servers[0]
+        place, shared = self._attributor.route(pid, "", *pair)
+        suspects = held.get(spot, [])
+        if shared is not None:
+            suspects = [flow for flow in suspects if self._is_check(flow)]
+            started, ended, now = runs.ended + len(suspects), runs.ended, len(suspects)
+        else:
+            started, ended = sum(row.born for row in rows), sum(row.gone for row in rows)
+            now = sum(row.open for row in rows)
+        process = self._told.processes.get(pid)
+        rhythm = expected(server, process.kind if process is not None else None)
+        agent = check_pair(server) != pair or not server.checked
+        attribution = _attribution(agent, servers, place, shared, bool(started))
+        if not started:
+            attribution = replace(attribution, reason=self._unseen(spot, server, rhythm, now_ns))
+        return CheckActivity(
+            pid=pid,
+            server=server,
+            agent=agent,
+            started=started,
+            ended=ended,
+            held=now,
+            expected_ms=rhythm.interval_ms,
+            expected_name=rhythm.name,
+            observed_ms=runs.observed_ms(suspects, len(servers), shared is None),
+            recent=_latest(runs.recent(), suspects),
+            attribution=attribution,
+            sharing=len(servers),
+        )
+
+    def _is_check(self, flow: Flow) -> bool:
+        found = self._attributor.flow(flow)
+        sure = ORDER.index(found.confidence) >= ORDER.index(Confidence.LIKELY)
+        return sure and found.role in (Role.CHECK, Role.AGENT)
+
+    def _unseen(self, spot: Spot, server: Server, rhythm: Rhythm, now_ns: int) -> str:
+        """Why no connect of a check was seen."""
+        if rhythm.interval_ms is None:
+            return {"stopped": "an old worker stops its checks"}.get(
+                rhythm.name, "no checks are made in maintenance"
+            )
+        since_ns = self._runs[spot].since_ns or now_ns
+        if now_ns - since_ns < MISSED_INTERVALS * rhythm.interval_ms * 1_000_000:
+            return "none is due yet"
+        if self._may_reuse(spot[0]):
+            return "no connect seen: check-reuse-pool sends checks over idle connections"
+        return "no connect of it was seen: it may be made by a process out of scope"
+
+    def _may_reuse(self, pid: int) -> bool:
+        """`check-reuse-pool` came with 3.2; where the configuration was read it tells."""
+        configured = self._told.configured.get(pid)
+        if configured is not None and any("check-reuse-pool" in o for o in configured.options):
+            return True
+        process, info = self._told.processes.get(pid), self._told.infos.get(pid)
+        version = (process and process.version) or (info and info.values.get("Version")) or ""
+        numbers = re.match(r"(\d+)\.(\d+)", version)
+        return numbers is not None and (int(numbers[1]), int(numbers[2])) >= (3, 2)
+
+
+def grouped(servers: Iterable[Server]) -> dict[Pair, list[Server]]:
+    """Servers by the address and port of their checks, then of their agents."""
+    groups: dict[Pair, list[Server]] = {}
+    for server in servers:
+        for pair in _pairs(server):
+            groups.setdefault(pair, []).append(server)
+    return groups
+
+
+def _pairs(server: Server) -> Iterator[Pair]:
+    pairs = (check_pair(server) if server.checked else None, agent_pair(server))
+    yield from (pair for pair in pairs if pair is not None)
+
+
+def _status(server: Server, pair: Pair) -> str:
+    """HAProxy's word on the last health check there; it has none on agents here."""
+    return (server.check_status or "") if check_pair(server) == pair else ""
+
+
+def _named(server: Server, name: str) -> bool:
+    return name in (server.name, server.label)
+
+
+def _attribution(
+    agent: bool, servers: Sequence[Server], place: Attribution, shared: Place | None, seen: bool
+) -> Attribution:
+    """How sure it is that what was counted are checks of these servers."""
+    role = Role.AGENT if agent else Role.CHECK
+    if shared is None:
+        return Attribution(role, labels(servers), place.confidence, place.reason)
+    sure = Confidence.LIKELY if seen else Confidence.POSSIBLE
+    why = "sessions go there as well; only flows that behave like checks are counted"
+    return Attribution(role, labels(servers), sure, why)
+
+
+def _latest(ended: Sequence[Check], suspects: Iterable[Flow]) -> tuple[Check, ...]:
+    """The latest runs, those which are still held included."""
+    now = [running(flow) for flow in suspects if not flow.preexisting]
+    return tuple(sorted([*ended, *now], key=lambda run: run.at_ns)[-KEPT:])

@@ -1,0 +1,127 @@
+"""What comes in: clients at a frontend, callers at a command-line socket, an application's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from hatrace.flows.owners import Owners
+from hatrace.flows.places import labels
+from hatrace.flows.told import Told
+from hatrace.model.address import is_unspecified, packed
+from hatrace.model.attribution import Attribution, Role
+from hatrace.model.event import Target
+from hatrace.model.finding import Confidence
+from hatrace.model.flow import Flow
+from hatrace.model.topology import Bind, CommandSocket
+
+CERTAIN, LIKELY, POSSIBLE = Confidence.CERTAIN, Confidence.LIKELY, Confidence.POSSIBLE
+
+
+def accepted(told: Told, owners: Owners, flow: Flow, pid: int, comm: str) -> Attribution:
+    """An accepted socket, by its local end and its owner."""
+    ours = owners.is_haproxy(pid, comm)
+    if ours is False:
+        return _application(told, comm, flow.laddr, flow.lport)
+    found = _at(told, pid, flow.laddr, flow.lport)
+    if found is not None:
+        return found
+    if ours:
+        why = "accepted by HAProxy on a port that no known configuration binds"
+        return Attribution(Role.CLIENT, "", LIKELY, why)
+    return Attribution(Role.UNKNOWN, "", POSSIBLE, "nobody has accepted it yet, or was seen to")
+
+
+def listener(told: Told, owners: Owners, flow: Flow, pid: int, comm: str) -> Attribution:
+    """A listening socket; the label is what it is for."""
+    name = comm or "its process"
+    if owners.is_haproxy(pid, comm) is False:
+        served = _application(told, comm, flow.laddr, flow.lport)
+        return Attribution(Role.LISTENER, served.label, CERTAIN, f"{name} listens; not HAProxy")
+    found = _at(told, pid, flow.laddr, flow.lport)
+    if found is None:
+        why = "it listens on a port that no known configuration binds"
+        return Attribution(Role.LISTENER, "", CERTAIN, why)
+    return Attribution(Role.LISTENER, found.label, CERTAIN, found.reason)
+
+
+def target(told: Told, owners: Owners, row: Target) -> Attribution:
+    """Totals of what comes in at an address; who accepts it, the totals do not say."""
+    found = _at(told, 0, row.address, row.port)
+    if found is not None:
+        return found
+    if owners.only_haproxy:
+        why = "in HAProxy's scope, on a port that no known configuration binds"
+        return Attribution(Role.CLIENT, "", POSSIBLE, why)
+    if not told.processes:
+        return Attribution(Role.APPLICATION, "", LIKELY, "no HAProxy runs here")
+    served = _application(told, "", row.address, row.port)
+    if served.label or told.configured:
+        return served
+    return Attribution(Role.UNKNOWN, "", POSSIBLE, "no configuration is known yet")
+
+
+def command_socket(told: Told, address: bytes, port: int) -> CommandSocket | None:
+    """The command-line socket at this TCP address."""
+    known = told.command_sockets
+    for socket in known.sockets if known is not None else ():
+        pair = tcp_address(socket.path)
+        if pair is not None and pair[1] == port and _covers(pair[0], address):
+            return socket
+    return None
+
+
+def tcp_address(path: str) -> tuple[bytes, int] | None:
+    """Address and port of ``127.0.0.1:9999`` or ``ipv6@[::1]:9999``; None for a UNIX path."""
+    host, colon, port = path.rpartition(":")
+    if path.startswith(("/", "unix@", "abns@", "sockpair@")) or not colon or not port.isdigit():
+        return None
+    host = host.rpartition("@")[2].strip("[]")
+    try:
+        return packed(host if host not in ("", "*") else "0.0.0.0"), int(port)
+    except ValueError:
+        return None
+
+
+def _at(told: Told, pid: int, address: bytes, port: int) -> Attribution | None:
+    """What HAProxy has at a local address: a command-line socket or a frontend."""
+    socket = command_socket(told, address, port)
+    if socket is not None:
+        role = Role.MASTER_CLI if socket.master else Role.CLI
+        sure = CERTAIN if pid in (0, socket.pid) else LIKELY
+        return Attribution(role, "", sure, f"the command-line socket {socket.path}")
+    binds = list(_binds(told, pid, address, port))
+    if not binds:
+        return None
+    label = ", ".join(dict.fromkeys(bind.frontend for _, bind in binds))
+    if any(teller == pid for teller, _ in binds) or not pid:
+        return Attribution(Role.CLIENT, label, CERTAIN, "its configuration binds that port")
+    tellers = ", ".join(str(teller) for teller in dict.fromkeys(teller for teller, _ in binds))
+    why = f"the configuration of pid {tellers} binds that port; its own is unknown"
+    return Attribution(Role.CLIENT, label, LIKELY, why)
+
+
+def _binds(told: Told, pid: int, address: bytes, port: int) -> Iterator[tuple[int, Bind]]:
+    """The binds which cover a local address, and whose configuration has them; only the
+    worker's own where that is known."""
+    own = told.configured.get(pid)
+    for configured in (own,) if own is not None else told.configured.values():
+        for bind in configured.binds:
+            if bind.port == port and _covers(bind.address, address):
+                yield configured.pid, bind
+
+
+def _covers(bound: bytes, address: bytes) -> bool:
+    """Whether a socket bound to one address receives for another."""
+    return bound == address or is_unspecified(bound) or is_unspecified(address)
+
+
+def _application(told: Told, comm: str, address: bytes, port: int) -> Attribution:
+    """A socket of a process that is not HAProxy; labelled if HAProxy's servers live there."""
+    name = comm or "its process"
+    places = told.places(0)[0]
+    place = places.at(address, port) if places is not None else None
+    if place is None:
+        return Attribution(Role.APPLICATION, "", LIKELY, f"{name} is not HAProxy")
+    users = (*place.sessions, *place.checks, *place.agents, *place.dormant)
+    why = f"{name} accepts where HAProxy connects to"
+    return Attribution(Role.APPLICATION, labels(users), CERTAIN, why)

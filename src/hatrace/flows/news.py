@@ -1,0 +1,119 @@
+"""Finished flows, sorted: which are worth unpacking, and to whom each of these goes.
+
+What a target is for is known only once its totals and a server list have come, and the
+ring may be quicker than either: of an undecided target the first few flows wait.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from enum import Enum, auto
+
+from hatrace.flows.attribution import ORDER, Attributor
+from hatrace.flows.behaviour import may_be_check
+from hatrace.flows.check_activity import CheckBook
+from hatrace.flows.inbound import command_socket
+from hatrace.flows.scans import Totals, same_target
+from hatrace.flows.told import Told
+from hatrace.model.attribution import Role
+from hatrace.model.event import Target
+from hatrace.model.finding import Confidence
+from hatrace.model.flow import Flow
+
+WAITING = 4_096
+"""Flows of undecided targets kept."""
+WAITING_PER_TARGET = 32
+"""As many as a server's history of checks shows."""
+COMMAND_FLOWS = 256
+CHECKS = (Role.CHECK, Role.AGENT)
+
+
+class Use(Enum):
+    """What the finished flows of a target are good for."""
+
+    NOTHING = auto()
+    CHECKS = auto()
+    MIXED = auto()
+    """Checks among sessions."""
+    COMMANDS = auto()
+    UNDECIDED = auto()
+
+
+class Desk:
+    """Decides per target, remembers while nothing changes, and hands each flow on."""
+
+    def __init__(
+        self, told: Told, totals: Totals, attributor: Attributor, checks: CheckBook
+    ) -> None:
+        self._told = told
+        self._totals = totals
+        self._attributor = attributor
+        self._checks = checks
+        self._uses: dict[int, tuple[Target, Use]] = {}
+        self._revision = -1
+        self._waiting: deque[Flow] = deque(maxlen=WAITING)
+        self._waiting_for: Counter[int] = Counter()
+        self.command_flows: deque[Flow] = deque(maxlen=COMMAND_FLOWS)
+
+    def wants(self, index: int) -> bool:
+        """Whether flows of this target are worth unpacking now."""
+        use = self._use(index)
+        if use is Use.UNDECIDED:
+            return self._waiting_for[index] < WAITING_PER_TARGET
+        return use is not Use.NOTHING
+
+    def take(self, flow: Flow) -> None:
+        use = self._use(flow.target)
+        if use is Use.UNDECIDED:
+            self._wait(flow)
+        elif use is Use.CHECKS:
+            self._checks.ended(flow)
+        elif use is Use.MIXED and may_be_check(flow):
+            self._look_at(flow)
+        elif use is Use.COMMANDS:
+            self.command_flows.append(flow)
+
+    def review(self) -> None:
+        """Something was learned of targets or servers: those that wait may be decided now."""
+        waiting, self._waiting = self._waiting, deque(maxlen=WAITING)
+        self._waiting_for.clear()
+        for flow in waiting:
+            self.take(flow)
+
+    def _wait(self, flow: Flow) -> None:
+        if self._waiting_for[flow.target] < WAITING_PER_TARGET:
+            self._waiting_for[flow.target] += 1
+            self._waiting.append(flow)
+
+    def _look_at(self, flow: Flow) -> None:
+        self._attributor.learn(flow)
+        found = self._attributor.flow(flow)
+        if found.role in CHECKS and ORDER.index(found.confidence) >= ORDER.index(LEAST):
+            self._checks.ended(flow)
+
+    def _use(self, index: int) -> Use:
+        if self._revision != self._told.revision:
+            self._uses.clear()
+            self._revision = self._told.revision
+        row = self._totals.rows.get(index)
+        if row is None:
+            return Use.UNDECIDED
+        known = self._uses.get(index)
+        if known is None or not (known[0] is row or same_target(known[0], row)):
+            known = self._uses[index] = row, self._decide(row)
+        return known[1]
+
+    def _decide(self, row: Target) -> Use:
+        if row.inbound:
+            socket = command_socket(self._told, row.address, row.port)
+            return Use.NOTHING if socket is None else Use.COMMANDS
+        if self._attributor.shared(row) is not None:
+            return Use.MIXED
+        role = self._attributor.target(row).role
+        if role is Role.UNKNOWN and self._told.places(row.pid)[0] is None:
+            return Use.UNDECIDED
+        return Use.CHECKS if role in CHECKS else Use.NOTHING
+
+
+LEAST = Confidence.LIKELY
+"""A flow that is less surely a check is not counted as one."""
