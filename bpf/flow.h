@@ -120,7 +120,6 @@ struct criteria {
 
 /* One socket file of a process in scope, from the inventory. */
 struct held {
-	__u64 id;		/* as in struct flow */
 	__u32 pid;
 	__u32 fd;
 	__u32 inode;

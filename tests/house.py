@@ -42,7 +42,7 @@ HATRACE_IMPORTS = {
 """Package (or top module) of hatrace -> which others it may import; itself always."""
 
 THIRD_PARTY = {
-    "bcc": ("kernel/loader.py",),
+    "bcc": ("kernel/compiler.py",),
     "pyroute2": ("sockets/*.py",),
     "mcap": ("capture/*.py",),
     "zstandard": ("capture/*.py",),

@@ -29,7 +29,7 @@ GOOD = {
     "src/hatrace/detectors/_growth.py": "",
     "src/hatrace/detectors/check_leak.py": 'class CheckLeak:\n    slug = "check-leak"\n',
     "src/hatrace/detectors/shared.py": "from hatrace.model import flow\n",
-    "src/hatrace/kernel/loader.py": "import os\nfrom bcc import BPF\nfrom . import libbpf\n",
+    "src/hatrace/kernel/compiler.py": "import os\nfrom bcc import BPF\nfrom . import libbpf\n",
     "src/hatrace/kernel/libbpf.py": "from ..model.flow import Flow\n",
     "src/hatrace/model/flow.py": "import struct\n",
     "src/hatrace/sinks/report/text.py": "from rich.console import Console\n",

@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Reading what is open.
+ *
+ *	bpf_iter__inventory  every fd of the processes in scope: reports socket files,
+ *	                     and adopts TCP sockets which are older than hatrace
+ *	bpf_iter__scan       every flow in the table: reports those which meet the
+ *	                     criteria, refreshed from the live socket
+ *
+ * Both run in the reader's context and cost traffic nothing.  Their contexts are
+ * those of include/linux/bpf.h (DEFINE_BPF_ITER_FUNC): pointers, 8 bytes each.
+ */
+#include <linux/types.h>
+#include <linux/fs.h>
+#include <linux/net.h>
+#include <linux/sched.h>
+#include <linux/tcp.h>
+#include <net/sock.h>
+
+#define GET(p, field) PEEK(p, field)
+
+#include "track.h"
+
+static inline u64 moved_ns(struct tcp_sock *tp, u64 now, u32 hz)
+{
+	struct inet_connection_sock *icsk = (void *)tp;
+	u32 at = jiffies_now();
+	u32 sent = at - PEEK(tp, lsndtime), received = at - PEEK(icsk, icsk_ack.lrcvtime);
+	u32 idle = sent < received ? sent : received;
+	u64 idle_ns = (u64)idle * (1000000000 / hz);
+
+	return idle_ns < now ? now - idle_ns : 0;
+}
+
+/* What the table does not keep up to date, from the socket itself. */
+static inline void refresh(struct flow *f, struct sock *sk, u64 now, u32 hz)
+{
+	struct tcp_sock *tp = (void *)sk;
+	struct net *net = PEEK(sk, __sk_common.skc_net.net);
+
+	f->state = PEEK(sk, __sk_common.skc_state);
+	f->cookie = PEEK(sk, __sk_common.skc_cookie.counter);
+	if (!f->netns)
+		f->netns = PEEK(net, ns.inum);
+	if (!f->inode && !f->released_ns)
+		f->inode = inode_of(PEEK(sk, sk_socket));
+	if (!f->lport)
+		f->lport = PEEK(sk, __sk_common.skc_num);
+	if (f->state == TCP_LISTEN) {
+		f->unread_bytes = PEEK(sk, sk_ack_backlog);
+		f->unsent_bytes = PEEK(sk, sk_max_ack_backlog);
+		return;
+	}
+	if (f->state == TCP_SYN_SENT)
+		return;
+	f->moved_ns = moved_ns(tp, now, hz);
+	f->sent_bytes = PEEK(tp, bytes_sent) - PEEK(tp, bytes_retrans);
+	f->received_bytes = PEEK(tp, bytes_received);
+	if (f->state != TCP_CLOSE) {
+		f->unread_bytes = PEEK(tp, rcv_nxt) - PEEK(tp, copied_seq);
+		f->unsent_bytes = PEEK(tp, write_seq) - PEEK(tp, snd_una);
+	}
+}
+
+static inline int older(u64 now, u64 since, u64 limit)
+{
+	return limit && since && now > since && now - since > limit;
+}
+
+/* Whether user space asked for such a flow. */
+static inline int suspect(struct criteria *c, struct flow *f, u64 now)
+{
+	u64 *watched = map_get(MAP(MAP_WATCH_NS), &f->target), quiet;
+
+	if (c->everything || (watched && older(now, f->born_ns, *watched)))
+		return 1;
+	if (f->released_ns)
+		return older(now, f->released_ns, c->orphan_ns);
+	switch (f->state) {
+	case TCP_LISTEN:
+		return 1;
+	case TCP_CLOSE:
+		return older(now, f->closed_ns ? f->closed_ns : f->born_ns, c->ghost_ns);
+	case TCP_CLOSE_WAIT:
+		return older(now, f->fin_ns ? f->fin_ns : f->born_ns, c->half_closed_ns);
+	case TCP_SYN_SENT:
+		return older(now, f->connect_ns, c->unanswered_ns);
+	}
+	quiet = f->moved_ns > f->established_ns ? f->moved_ns : f->established_ns;
+	return older(now, quiet, c->idle_ns);
+}
+
+int bpf_iter__scan(u64 *ctx)
+{
+	struct { void *meta; void *map; u64 *key; struct flow *value; } *it = (void *)ctx;
+	u32 zero = 0, which = COUNTER_MATCHED;
+	struct criteria *c = map_get(MAP(MAP_CRITERIA), &zero);
+	u64 *matched = map_get(MAP(MAP_COUNTERS), &which);
+	struct config *s = settings();
+	u64 *key = it->key, now;
+	struct flow *value = it->value, f;
+
+	if (!key || !value || !c || !s || !matched || !s->hz)
+		return 0;
+	__builtin_memcpy(&f, value, sizeof(f));
+	now = bpf_ktime_get_ns();
+	refresh(&f, (struct sock *)*key, now, s->hz);
+	if (!suspect(c, &f, now))
+		return 0;
+	f.id ^= s->secret;
+	if ((*matched)++ < c->limit)
+		seq_put(*(void **)it->meta, &f, sizeof(f));
+	return 0;
+}
+
+static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, struct config *c)
+{
+	u64 key = (u64)sk;
+	struct flow f = {};
+	int inbound;
+
+	f.state = PEEK(sk, __sk_common.skc_state);
+	f.id = key;
+	f.born_ns = bpf_ktime_get_ns();
+	f.family = family;
+	f.flags = FLOW_ADOPTED | FLOW_OWNED;
+	f.pid = PEEK(task, tgid);
+	bpf_probe_read_kernel(f.comm, sizeof(f.comm), task->comm);
+	f.netns = ({ struct net *n = PEEK(sk, __sk_common.skc_net.net); PEEK(n, ns.inum); });
+	f.lport = PEEK(sk, __sk_common.skc_num);
+	f.rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
+	f.inode = inode_of(PEEK(sk, sk_socket));
+	if (family == AF_INET) {
+		map_v4(f.laddr, PEEK(sk, __sk_common.skc_rcv_saddr));
+		map_v4(f.raddr, PEEK(sk, __sk_common.skc_daddr));
+	} else {
+		bpf_probe_read_kernel(f.laddr, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		bpf_probe_read_kernel(f.raddr, 16, &sk->__sk_common.skc_v6_daddr);
+	}
+	if (f.state == TCP_LISTEN) {
+		f.flags |= FLOW_LISTENER;
+		listen_on(f.lport);
+	} else if (f.rport) {
+		/* Which side it is, nobody can say for certain any more: listeners tell. */
+		inbound = listened_on(f.lport);
+		f.flags |= inbound ? FLOW_ACCEPTED : FLOW_CONNECTED;
+		count_born(&f, inbound, f.pid);
+	}
+	map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY);
+}
+
+static inline void tell_time(void)
+{
+	u32 which = COUNTER_JIFFIES;
+	u64 *jiffies = map_get(MAP(MAP_COUNTERS), &which), *ns;
+
+	which = COUNTER_NOW_NS;
+	ns = map_get(MAP(MAP_COUNTERS), &which);
+	if (jiffies && ns) {
+		*jiffies = jiffies_now();
+		*ns = bpf_ktime_get_ns();
+	}
+}
+
+int bpf_iter__inventory(u64 *ctx)
+{
+	struct { void *meta; struct task_struct *task; u64 fd; struct file *file; } *it = (void *)ctx;
+	struct task_struct *task = it->task;
+	struct file *file = it->file;
+	struct config *c = settings();
+	struct held h = {};
+	struct inode *inode;
+	struct socket *socket;
+	struct sock *sk;
+	u32 tgid;
+
+	if (!task || !file || !c)
+		return 0;
+	if (!c->hz)
+		tell_time();
+	tgid = task->tgid;
+	if (c->scope != SCOPE_ALL && !map_get(MAP(MAP_TGIDS), &tgid))
+		return 0;
+	inode = PEEK(file, f_inode);
+	socket = PEEK(file, private_data);
+	if (!inode || !socket || (PEEK(inode, i_mode) & S_IFMT) != S_IFSOCK)
+		return 0;
+	sk = PEEK(socket, sk);
+	if (!sk)
+		return 0;
+	h.pid = tgid;
+	h.fd = (u32)it->fd;
+	h.inode = PEEK(inode, i_ino);
+	h.family = PEEK(sk, __sk_common.skc_family);
+	h.protocol = PEEK(sk, sk_protocol);
+	h.state = PEEK(sk, __sk_common.skc_state);
+	if ((h.family == AF_INET || h.family == AF_INET6) && h.protocol == IPPROTO_TCP)
+		adopt(sk, task, h.family, c);
+	seq_put(*(void **)it->meta, &h, sizeof(h));
+	return 0;
+}

@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The `kprobe` rung: what a socket's owner does, by kprobes on the kernel's own
+ * functions.  For kernels that refuse BPF trampolines.  All of these run as the owner.
+ */
+#include <linux/types.h>
+#include <linux/fs.h>
+#include <linux/net.h>
+#include <linux/tcp.h>
+#include <net/sock.h>
+
+#define GET(p, field) PEEK(p, field)
+
+#include "track.h"
+#include "functions.h"
+#include "registers.h"
+
+/* net/ipv4/tcp_output.c: int tcp_connect(struct sock *sk); once for each SYN sequence */
+int bpf_iter__tcp_connect(u64 *regs)
+{
+	tcp_connects((struct sock *)regs[FIRST_ARGUMENT]);
+	return 0;
+}
+
+/* net/ipv4/inet_connection_sock.c: struct sock *inet_csk_accept(struct sock *sk, ...) */
+int bpf_iter__inet_csk_accept(u64 *regs)
+{
+	on_accepted(regs[RETURN_VALUE]);
+	return 0;
+}
+
+/* net/ipv4/af_inet.c: int inet_release(struct socket *sock); inet6_release calls it, too */
+int bpf_iter__inet_release(u64 *regs)
+{
+	struct socket *socket = (struct socket *)regs[FIRST_ARGUMENT];
+
+	on_release((u64)PEEK(socket, sk));
+	return 0;
+}

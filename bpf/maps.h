@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * maps.h: what the hooks share, and what user space reads of it.  Maps go by number;
+ * kernel/maps.py makes them, with these shapes, and puts their fds into the programs.
+ */
+#ifndef HATRACE_MAPS_H
+#define HATRACE_MAPS_H
+
+#include "flow.h"
+#include "helpers.h"
+
+enum map {
+	MAP_FLOWS = 1,	  /* hash: socket address -> struct flow.  The truth. */
+	MAP_RING,	  /* one struct flow for each that ended.  The news. */
+	MAP_TARGET_INDEX, /* hash: struct target_key -> u32 index */
+	MAP_TARGET_TOTALS, /* per-CPU array: struct target_total; [0]: those without a place */
+	MAP_WATCH_NS,	  /* array by target: report its open flows older than this */
+	MAP_CONFIG,	  /* array of one struct config */
+	MAP_CRITERIA,	  /* array of one struct criteria */
+	MAP_LOSSES,	  /* per-CPU array of one struct losses */
+	MAP_COUNTERS,	  /* array of u64: COUNTER_* */
+	MAP_TGIDS,	  /* hash: u32 tgid -> u8.  Who is in scope. */
+	MAP_LISTENING,	  /* array of u64: a bit for each port somebody in scope listens on */
+};
+
+enum counter {
+	COUNTER_TARGETS, /* given out so far */
+	COUNTER_MATCHED, /* open flows which met the criteria of this scan */
+	COUNTER_JIFFIES, /* and the time of it: how user space learns HZ */
+	COUNTER_NOW_NS,
+	COUNTERS,
+};
+
+#endif

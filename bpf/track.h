@@ -1,0 +1,443 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * track.h: the state machine of one socket, shared by all rungs.
+ *
+ *	born      by socket(), or as the child of a listener
+ *	connect   the owner calls connect()
+ *	accept    the owner gets it from accept()
+ *	state     the kernel moves it from one TCP state to another
+ *	reset     the peer aborts it
+ *	release   the owner lets go: the last reference to its file
+ *	destroy   the kernel is done with it; always the last, and exactly once
+ *
+ * GET(pointer, field) is defined before this is included: a plain load where the
+ * verifier knows the type (tp_btf, fentry), PEEK = bpf_probe_read_kernel elsewhere.  A transition that adds nothing to what user
+ * space can read from the live socket returns before it touches the table.
+ */
+#ifndef HATRACE_TRACK_H
+#define HATRACE_TRACK_H
+
+#include "scope.h"
+
+#define PEEK(p, field) ({ \
+	typeof((p)->field) v_ = 0; \
+	bpf_probe_read_kernel(&v_, sizeof(v_), &(p)->field); \
+	v_; })
+
+static inline struct losses *lost(void)
+{
+	u32 zero = 0;
+
+	return map_get(MAP(MAP_LOSSES), &zero);
+}
+
+static inline struct target_total *total_of(u32 target)
+{
+	return map_get(MAP(MAP_TARGET_TOTALS), &target);
+}
+
+struct address {
+	u64 words[2];
+};
+
+static inline void map_v4(u8 *to, u32 address)
+{
+	__builtin_memset(to, 0, 10);
+	to[10] = to[11] = 0xff;
+	__builtin_memcpy(to + 12, &address, 4);
+}
+
+/* The target a flow counts for from now on: found, made, or 0 where there is no room. */
+static inline void count_born(struct flow *f, int inbound, u32 pid)
+{
+	struct target_key key = {};
+	struct target_total *t;
+	u32 *known, index = 0;
+
+	__builtin_memcpy(key.addr, inbound ? f->laddr : f->raddr, 16);
+	key.port = inbound ? f->lport : f->rport;
+	key.direction = inbound;
+	key.pid = inbound ? 0 : pid;
+	key.netns = f->netns;
+	known = map_get(MAP(MAP_TARGET_INDEX), &key);
+	if (known) {
+		index = *known;
+	} else {
+		u32 first = COUNTER_TARGETS;
+		u64 *given = map_get(MAP(MAP_COUNTERS), &first);
+		struct losses *l = lost();
+
+		if (given)
+			index = __sync_fetch_and_add(given, 1) + 1;
+		if (!index || index >= TARGETS || map_set(MAP(MAP_TARGET_INDEX), &key, &index, NEW_ONLY)) {
+			known = map_get(MAP(MAP_TARGET_INDEX), &key); /* another CPU was first */
+			index = known ? *known : 0;
+			if (!index && l)
+				l->targets_full++;
+		}
+	}
+	f->target = index;
+	t = total_of(index);
+	if (!t)
+		return;
+	if (f->flags & FLOW_ADOPTED)
+		t->adopted++;
+	else
+		t->born++;
+}
+
+/* Bucket n holds lifetimes under 4^n us. */
+static inline u32 lifetime_bucket(u64 ns)
+{
+	u64 us = ns / 1000;
+	u32 log2 = 0;
+
+	if (us >> 32)
+		return LIFETIME_BUCKETS - 1;
+	if (us >> 16) {
+		log2 += 16;
+		us >>= 16;
+	}
+	if (us >> 8) {
+		log2 += 8;
+		us >>= 8;
+	}
+	if (us >> 4) {
+		log2 += 4;
+		us >>= 4;
+	}
+	if (us >> 2) {
+		log2 += 2;
+		us >>= 2;
+	}
+	if (us)
+		log2 += 1 + (us >> 1);
+	log2 = (log2 + 1) >> 1;
+	return log2 < LIFETIME_BUCKETS ? log2 : LIFETIME_BUCKETS - 1;
+}
+
+static inline void count_gone(struct flow *f)
+{
+	struct target_total *t = total_of(f->target);
+	u64 end = f->released_ns ? f->released_ns : f->gone_ns;
+
+	if (!t)
+		return;
+	t->gone++;
+	if (f->flags & FLOW_FAILED)
+		t->failed++;
+	if (f->flags & (FLOW_RST_SENT | FLOW_RST_RECEIVED))
+		t->reset++;
+	t->sent_bytes += f->sent_bytes;
+	t->received_bytes += f->received_bytes;
+	t->lifetime[lifetime_bucket(end - f->born_ns) & (LIFETIME_BUCKETS - 1)]++;
+}
+
+static inline void own(struct flow *f, u32 tgid)
+{
+	f->pid = tgid;
+	f->flags |= FLOW_OWNED;
+	bpf_get_current_comm(f->comm, sizeof(f->comm));
+}
+
+static inline void insert(u64 sk, struct flow *f)
+{
+	struct losses *l;
+
+	if (!map_set(MAP(MAP_FLOWS), &sk, f, NEW_ONLY))
+		return;
+	l = lost();
+	if (map_get(MAP(MAP_FLOWS), &sk)) { /* its old life ended unseen: births replace it */
+		map_set(MAP(MAP_FLOWS), &sk, f, ANY);
+		if (l)
+			l->overwritten++;
+	} else if (l) {
+		l->flows_full++;
+	}
+}
+
+/* socket(): a TCP socket of a process in scope.  Runs as its maker. */
+static inline void on_create(u64 sk, u8 family)
+{
+	struct config *c = settings();
+	u32 tgid = current_tgid();
+	struct flow f = {};
+
+	if (!c || !in_scope(c, tgid))
+		return;
+	f.id = sk;
+	f.born_ns = bpf_ktime_get_ns();
+	f.family = family;
+	f.state = TCP_CLOSE;
+	f.netns = ({
+		struct sock *s = (struct sock *)sk;
+		struct net *net = PEEK(s, __sk_common.skc_net.net);
+		PEEK(net, ns.inum);
+	});
+	own(&f, tgid);
+	insert(sk, &f);
+}
+
+/* connect(): runs as the caller, once for each attempt, before a port is chosen. */
+static inline void on_connect(u64 sk, const u8 *raddr, u16 rport)
+{
+	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
+
+	if (!f)
+		return;
+	f->connect_ns = bpf_ktime_get_ns();
+	__builtin_memcpy(f->raddr, raddr, 16);
+	f->rport = rport;
+	own(f, current_tgid());
+	if (f->flags & FLOW_CONNECTED) /* a second attempt of the same socket */
+		return;
+	f->flags |= FLOW_CONNECTED;
+	count_born(f, 0, f->pid);
+}
+
+static inline void fill_local(struct flow *f, struct sock *sk)
+{
+	u16 port = GET(sk, __sk_common.skc_num);
+
+	if (port)
+		f->lport = port;
+	if (f->family == AF_INET) {
+		map_v4(f->laddr, GET(sk, __sk_common.skc_rcv_saddr));
+	} else {
+		struct address *from = (void *)&sk->__sk_common.skc_v6_rcv_saddr;
+		u64 *to = (u64 *)f->laddr;
+
+		to[0] = GET(from, words[0]);
+		to[1] = GET(from, words[1]);
+	}
+}
+
+static inline void fill_remote(struct flow *f, struct sock *sk)
+{
+	f->rport = __builtin_bswap16(GET(sk, __sk_common.skc_dport));
+	if (f->family == AF_INET) {
+		map_v4(f->raddr, GET(sk, __sk_common.skc_daddr));
+	} else {
+		struct address *from = (void *)&sk->__sk_common.skc_v6_daddr;
+		u64 *to = (u64 *)f->raddr;
+
+		to[0] = GET(from, words[0]);
+		to[1] = GET(from, words[1]);
+	}
+}
+
+static inline void fill_netns(struct flow *f, struct sock *sk)
+{
+	struct net *net = GET(sk, __sk_common.skc_net.net);
+
+	f->netns = GET(net, ns.inum);
+}
+
+static inline u32 inode_of(struct socket *socket)
+{
+	struct socket_alloc *both = (struct socket_alloc *)socket;
+
+	return socket ? PEEK(both, vfs_inode.i_ino) : 0;
+}
+
+/* The handshake of a listener's child is done.  Runs as anybody. */
+static inline void on_child(struct sock *sk)
+{
+	struct config *c = settings();
+	struct flow f = {};
+	u64 key = (u64)sk;
+
+	f.lport = GET(sk, __sk_common.skc_num);
+	if (!c || (c->scope != SCOPE_ALL && !listened_on(f.lport)))
+		return;
+	f.id = key;
+	f.born_ns = f.established_ns = bpf_ktime_get_ns();
+	f.family = GET(sk, __sk_common.skc_family);
+	f.state = TCP_ESTABLISHED;
+	f.flags = FLOW_ACCEPTED;
+	fill_local(&f, sk);
+	fill_remote(&f, sk);
+	fill_netns(&f, sk);
+	count_born(&f, 1, 0);
+	insert(key, &f);
+}
+
+/* An accepted socket (or its whole flow) turns out to belong to somebody out of scope. */
+static inline void forget(u64 sk, struct flow *f)
+{
+	struct target_total *t = total_of(f->target);
+
+	if (t)
+		t->gone++;
+	map_drop(MAP(MAP_FLOWS), &sk);
+}
+
+/* accept(): runs as the caller.  ``sk`` is the child. */
+static inline void on_accept(u64 sk)
+{
+	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
+	struct sock *s = (struct sock *)sk;
+	struct config *c = settings();
+	u32 tgid = current_tgid();
+
+	if (!f || !c || f->flags & FLOW_OWNED || !(f->flags & FLOW_ACCEPTED))
+		return;
+	if (!in_scope(c, tgid)) {
+		forget(sk, f);
+		return;
+	}
+	own(f, tgid);
+	f->inode = inode_of(PEEK(s, sk_socket));
+}
+
+static inline void on_established(struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct flow *f = map_get(MAP(MAP_FLOWS), &key);
+
+	if (!f)
+		return;
+	f->established_ns = bpf_ktime_get_ns();
+	f->state = TCP_ESTABLISHED;
+	f->inode = inode_of(GET(sk, sk_socket));
+	fill_local(f, sk);
+	fill_netns(f, sk);
+}
+
+static inline void on_listen(struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct flow *f = map_get(MAP(MAP_FLOWS), &key);
+
+	if (!f)
+		return;
+	f->flags |= FLOW_LISTENER;
+	f->state = TCP_LISTEN;
+	f->inode = inode_of(GET(sk, sk_socket));
+	fill_local(f, sk);
+	fill_netns(f, sk);
+	listen_on(f->lport);
+}
+
+/* The connection is over.  Orphans, whose destruction follows at once, need no visit. */
+static inline void on_closed(struct sock *sk, int old)
+{
+	u64 key = (u64)sk;
+	struct flow *f;
+
+	if (!GET(sk, sk_socket) && old != TCP_ESTABLISHED && old != TCP_SYN_SENT)
+		return;
+	f = map_get(MAP(MAP_FLOWS), &key);
+	if (!f)
+		return;
+	f->state = TCP_CLOSE;
+	f->error = GET(sk, sk_err);
+	if (!f->lport) { /* refused: the port is given back, its copy still stands */
+		struct inet_sock *inet = (struct inet_sock *)sk;
+
+		f->lport = __builtin_bswap16(PEEK(inet, inet_sport));
+	}
+	f->closed_ns = bpf_ktime_get_ns();
+	if (old == TCP_SYN_SENT || old == TCP_SYN_RECV)
+		f->flags |= FLOW_FAILED;
+	else if (old == TCP_FIN_WAIT2)
+		f->flags |= FLOW_FIN_RECEIVED;
+	else if (f->released_ns && old != TCP_LISTEN && !(f->flags & FLOW_RST_RECEIVED))
+		f->flags |= FLOW_RST_SENT;
+}
+
+/* inet_sock_set_state.  Runs as anybody: never take an owner from here. */
+static inline void on_state(struct sock *sk, int old, int new)
+{
+	u64 key = (u64)sk;
+	struct flow *f;
+
+	switch (new) {
+	case TCP_ESTABLISHED:
+		if (old == TCP_SYN_SENT)
+			on_established(sk);
+		else
+			on_child(sk);
+		return;
+	case TCP_LISTEN:
+		on_listen(sk);
+		return;
+	case TCP_CLOSE:
+		on_closed(sk, old);
+		return;
+	case TCP_CLOSE_WAIT:
+	case TCP_CLOSING:
+		f = map_get(MAP(MAP_FLOWS), &key);
+		if (!f)
+			return;
+		f->state = new;
+		f->flags |= FLOW_FIN_RECEIVED;
+		f->fin_ns = bpf_ktime_get_ns();
+		return;
+	case TCP_FIN_WAIT1:
+	case TCP_LAST_ACK:
+		f = map_get(MAP(MAP_FLOWS), &key);
+		if (f)
+			f->flags |= FLOW_FIN_SENT;
+		return;
+	}
+}
+
+static inline void on_reset(u64 sk)
+{
+	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
+
+	if (f)
+		f->flags |= FLOW_RST_RECEIVED;
+}
+
+/* inet_release: the owner lets go.  Runs as the last closer. */
+static inline void on_release(u64 sk)
+{
+	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
+	struct config *c = settings();
+	u32 tgid = current_tgid();
+
+	if (!f || !c)
+		return;
+	if (!(f->flags & FLOW_OWNED)) { /* accepted without asking for the address */
+		if (!in_scope(c, tgid)) {
+			forget(sk, f);
+			return;
+		}
+		own(f, tgid);
+	}
+	f->released_ns = bpf_ktime_get_ns();
+	f->closer = tgid;
+}
+
+/* tcp_destroy_sock: the end.  Runs as anybody. */
+static inline void on_destroy(struct sock *sk)
+{
+	u64 key = (u64)sk;
+	struct flow *f = map_get(MAP(MAP_FLOWS), &key);
+	struct config *c = settings();
+	struct tcp_sock *tp;
+
+	if (!f || !c)
+		return;
+	f->id ^= c->secret; /* in the table it is the address: now it leaves */
+	f->gone_ns = bpf_ktime_get_ns();
+	f->state = TCP_CLOSE;
+	tp = skc_to_tcp_sock(sk);
+	if (tp && f->established_ns | (f->flags & FLOW_ADOPTED)) {
+		f->sent_bytes = GET(tp, bytes_sent) - GET(tp, bytes_retrans);
+		f->received_bytes = GET(tp, bytes_received);
+	}
+	if (f->flags & (FLOW_CONNECTED | FLOW_ACCEPTED | FLOW_ADOPTED))
+		count_gone(f);
+	if (!c->summary && ring_put(MAP(MAP_RING), f, sizeof(*f), NO_WAKEUP)) {
+		struct losses *l = lost();
+
+		if (l)
+			l->ring_full++;
+	}
+	map_drop(MAP(MAP_FLOWS), &key);
+}
+
+#endif

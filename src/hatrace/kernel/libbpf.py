@@ -1,0 +1,251 @@
+"""What bcc's Python does not do, by bpf(2) and libbpf's BTF reader, through ctypes.
+
+bpf(2) is called directly, so neither bcc's nor libbpf's age limits what can be attached:
+``bpf_link`` (nothing stays attached when its last fd is closed, also by kill -9), ``tp_btf``
+programs and iterators.  Layouts: ``union bpf_attr`` in include/uapi/linux/bpf.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import struct
+from collections.abc import Iterator
+from functools import cache
+
+from hatrace.errors import EnvironmentLacks
+
+_SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
+_ATTR_BYTES = 152
+"""Up to ``link_create.kprobe_multi``: kernels accept a longer attr if its tail is zero."""
+
+MAP_CREATE = 0
+MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY = 1, 2, 3, 4
+PROG_LOAD, OBJ_GET_INFO_BY_FD, RAW_TRACEPOINT_OPEN = 5, 15, 17
+MAP_LOOKUP_BATCH, LINK_CREATE, ENABLE_STATS, ITER_CREATE = 24, 28, 32, 33
+
+PROG_KPROBE, PROG_CGROUP_SOCK, PROG_CGROUP_SOCK_ADDR, PROG_TRACING = 2, 9, 18, 26
+
+BTF_KIND_STRUCT, BTF_KIND_TYPEDEF, BTF_KIND_FUNC = 4, 8, 12
+
+
+def bpf(command: int, attr: bytes) -> int:
+    """bpf(2); returns its result, raises OSError.  ``attr`` is padded with zeros."""
+    buffer = ctypes.create_string_buffer(attr, _ATTR_BYTES)
+    number = _SYSCALL.get(platform.machine())
+    if number is None:
+        raise OSError(errno.ENOSYS, f"bpf(2) is not known for {platform.machine()}")
+    result = int(_libc().syscall(number, command, buffer, _ATTR_BYTES))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def load_program(
+    kind: int, instructions: bytes, name: str, attach_type: int = 0, btf_id: int = 0
+) -> int:
+    """Load a GPL program; returns its fd.  The verifier's last words go into the OSError."""
+    code = ctypes.create_string_buffer(instructions, len(instructions))
+    licence = ctypes.create_string_buffer(b"GPL")
+    log = ctypes.create_string_buffer(1 << 20)
+
+    def attempt(level: int) -> int:
+        head = struct.pack(
+            "<IIQQIIQII16sII",
+            kind,
+            len(instructions) // 8,
+            ctypes.addressof(code),
+            ctypes.addressof(licence),
+            level,
+            len(log) if level else 0,
+            ctypes.addressof(log) if level else 0,
+            0,
+            0,
+            name.encode()[:15],
+            0,
+            attach_type,
+        )
+        return bpf(PROG_LOAD, head.ljust(108, b"\0") + struct.pack("<I", btf_id))
+
+    try:
+        return attempt(0)
+    except OSError as error:
+        try:
+            return attempt(1)
+        except OSError:
+            words = log.value.decode(errors="replace").strip().splitlines()[-6:]
+            raise OSError(error.errno, "; ".join([error.strerror or "", *words])) from None
+
+
+def link_cgroup(program: int, cgroup: int, attach_type: int) -> int:
+    """Attach to a cgroup directory's fd by bpf_link; programs of others are kept."""
+    return bpf(LINK_CREATE, struct.pack("<IIII", program, cgroup, attach_type, 0))
+
+
+def open_tracing(program: int) -> int:
+    """Attach a tp_btf, fentry or fexit program: its target is in its BTF id."""
+    return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QI4x", 0, program))
+
+
+def link_iterator(program: int, attach_type: int, map_fd: int | None = None) -> int:
+    """A link for an iterator program, over one map if given; `read_iterator` runs it."""
+    info, size = None, 0
+    if map_fd is not None:
+        # union bpf_iter_link_info: its first member for map iterators is map_fd.
+        info, size = ctypes.create_string_buffer(struct.pack("<I", map_fd), 16), 16
+    address = ctypes.addressof(info) if info is not None else 0
+    return bpf(LINK_CREATE, struct.pack("<IIIIQI", program, 0, attach_type, 0, address, size))
+
+
+def read_iterator(link: int) -> bytes:
+    """Run an iterator over all its elements; returns all that its program wrote."""
+    reader = bpf(ITER_CREATE, struct.pack("<II", link, 0))
+    try:
+        chunks = []
+        while chunk := _read_again(reader):
+            chunks.append(chunk)
+        return b"".join(chunks)
+    finally:
+        os.close(reader)
+
+
+def _read_again(fd: int) -> bytes:
+    """read(2) of a bpf iterator, which answers EAGAIN when it only wants to be polite."""
+    for _ in range(1000):
+        try:
+            return os.read(fd, 1 << 18)
+        except BlockingIOError:
+            continue
+    raise OSError(errno.EAGAIN, "the iterator does not come to an end")
+
+
+class Map:
+    """A BPF map by its fd: raw keys and values as bytes."""
+
+    def __init__(self, fd: int, key_bytes: int, value_bytes: int) -> None:
+        self.fd, self._value_bytes = fd, value_bytes
+        self._key = ctypes.create_string_buffer(key_bytes)
+        self._value = ctypes.create_string_buffer(value_bytes)
+
+    def _attr(self, flags: int = 0) -> bytes:
+        key, value = ctypes.addressof(self._key), ctypes.addressof(self._value)
+        return struct.pack("<I4xQQQ", self.fd, key, value, flags)
+
+    def get(self, key: bytes) -> bytes | None:
+        self._key.raw = key
+        try:
+            bpf(MAP_LOOKUP_ELEM, self._attr())
+        except FileNotFoundError:
+            return None
+        return self._value.raw
+
+    def set(self, key: bytes, value: bytes) -> None:
+        self._key.raw, self._value.raw = key, value
+        bpf(MAP_UPDATE_ELEM, self._attr())
+
+    def delete(self, key: bytes) -> None:
+        """Remove a key; one that is not there is fine."""
+        self._key.raw = key
+        try:
+            bpf(MAP_DELETE_ELEM, self._attr())
+        except FileNotFoundError:
+            return
+
+    def __iter__(self) -> Iterator[bytes]:
+        """All keys of a hash; those inserted meanwhile may be missing."""
+        following = ctypes.create_string_buffer(len(self._key))
+        current = 0
+        while True:
+            attr = struct.pack("<I4xQQQ", self.fd, current, ctypes.addressof(following), 0)
+            try:
+                bpf(MAP_GET_NEXT_KEY, attr)
+            except FileNotFoundError:
+                return
+            self._key.raw = following.raw
+            current = ctypes.addressof(self._key)
+            yield following.raw
+
+
+def program_stats(program: int) -> tuple[int, int]:
+    """(run time in ns, runs) of a program; zeros unless statistics are on."""
+    info = ctypes.create_string_buffer(232)
+    attr = struct.pack("<IIQ", program, len(info), ctypes.addressof(info))
+    bpf(OBJ_GET_INFO_BY_FD, attr)
+    # struct bpf_prog_info: run_time_ns and run_cnt follow prog_tags at byte 192.
+    run_ns, runs = struct.unpack_from("<QQ", info.raw, 192)
+    return run_ns, runs
+
+
+def enable_stats() -> int:
+    """Count run times while the returned fd is open (BPF_STATS_RUN_TIME, 5.8)."""
+    return bpf(ENABLE_STATS, struct.pack("<I", 0))
+
+
+class Btf:
+    """The running kernel's types, read by libbpf from /sys/kernel/btf/vmlinux."""
+
+    def __init__(self) -> None:
+        self._lib = _libbpf()
+        self._btf = self._lib.btf__load_vmlinux_btf()
+        if not self._btf:
+            raise EnvironmentLacks(
+                "cannot read the kernel's BTF",
+                "/sys/kernel/btf/vmlinux is missing or unreadable (CONFIG_DEBUG_INFO_BTF)",
+                "use a kernel with BTF, or run with --rung netlink",
+            )
+
+    def find(self, name: str, kind: int) -> int | None:
+        """The id of a named type."""
+        found = int(self._lib.btf__find_by_name_kind(self._btf, name.encode(), kind))
+        return found if found > 0 else None
+
+    def header(self, type_id: int) -> tuple[str, int, int, int, int]:
+        """(name, kind, vlen, size or referred type id, address of what follows)."""
+        address = int(self._lib.btf__type_by_id(self._btf, type_id))
+        name, info, size = struct.unpack("<III", ctypes.string_at(address, 12))
+        return self.text(name), info >> 24 & 0x1F, info & 0xFFFF, size, address + 12
+
+    def text(self, offset: int) -> str:
+        found = self._lib.btf__name_by_offset(self._btf, offset)
+        return ctypes.string_at(found).decode() if found else ""
+
+    def arguments(self, function: str) -> int | None:
+        """How many arguments a kernel function takes; None if BTF does not know it."""
+        found = self.find(function, BTF_KIND_FUNC)
+        return None if found is None else self.header(self.header(found)[3])[2]
+
+    def close(self) -> None:
+        self._lib.btf__free(self._btf)
+
+
+@cache
+def _libbpf() -> ctypes.CDLL:
+    for name in ("libbpf.so.1", "libbpf.so.0"):
+        try:
+            lib = ctypes.CDLL(name)
+            break
+        except OSError:
+            continue
+    else:
+        raise EnvironmentLacks(
+            "cannot load libbpf", "libbpf.so is not installed", "apt-get install python3-bpfcc"
+        )
+    pointer, word = ctypes.c_void_p, ctypes.c_uint32
+    for name, result, arguments in (
+        ("btf__load_vmlinux_btf", pointer, []),
+        ("btf__find_by_name_kind", ctypes.c_int, [pointer, ctypes.c_char_p, word]),
+        ("btf__type_by_id", pointer, [pointer, word]),
+        ("btf__name_by_offset", pointer, [pointer, word]),
+        ("btf__free", None, [pointer]),
+    ):
+        function = getattr(lib, name)
+        function.restype, function.argtypes = result, arguments
+    return lib

@@ -1,0 +1,227 @@
+"""Compile, load and attach, in a process of its own that ends at once.
+
+``python -m hatrace.kernel.loader FD`` reads an order from the socket FD, compiles the rung's C
+files with bcc (LLVM: 130 MB), loads and links the programs by bpf(2), and hands every map, link
+and program fd over by SCM_RIGHTS.  The consumer never holds LLVM, and whatever ends it, closes
+the links: nothing stays attached.
+
+bcc serves as the compiler alone (kernel/compiler.py), so neither its version nor libbpf's
+decides what can be attached.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hatrace.errors import EnvironmentLacks
+from hatrace.kernel import libbpf, maps
+from hatrace.kernel.compiler import compile_file
+from hatrace.kernel.kprobes import open_kprobe
+from hatrace.kernel.maps import MapId, Sizes
+from hatrace.kernel.rungs import LADDER, Hook, Via
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to load, and how large."""
+
+    rung: str
+    source_folder: str
+    header_tree: str
+    cgroup: str | None = None
+    """The cgroup v2 directory to attach to; only the `cgroup` rung needs one."""
+    sizes: Sizes = field(default_factory=Sizes)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The fds of an attached rung, owned by whoever holds this."""
+
+    maps: dict[MapId, int]
+    iterators: dict[str, int]
+    links: tuple[int, ...]
+    programs: dict[str, int]
+    missing: tuple[str, ...]
+    """Blind spots of optional hooks which did not attach."""
+
+    def close(self) -> None:
+        for fd in (
+            *self.links,
+            *self.iterators.values(),
+            *self.programs.values(),
+            *self.maps.values(),
+        ):
+            os.close(fd)
+
+
+def load(order: Order, timeout_s: float = 60.0) -> Loaded:
+    """Have a child do it; raises EnvironmentLacks with the child's reason."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "hatrace.kernel.loader", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        theirs.close()
+        ours.settimeout(timeout_s)
+        try:
+            ours.send(json.dumps(asdict(order)).encode())
+            data, fds, _, _ = socket.recv_fds(ours, 1 << 16, 250)
+        except OSError as error:
+            data, fds = json.dumps({"what": "the BPF loader", "why": str(error)}).encode(), []
+        finally:
+            if not _ended(child):
+                child.kill()
+            said = child.communicate()[1].decode(errors="replace").strip().splitlines()
+    answer = json.loads(data) if data else {"what": "the BPF loader ended", "why": _last(said)}
+    if "what" in answer:
+        raise EnvironmentLacks(answer["what"], answer["why"], answer.get("do", ""))
+    return _sorted_out(answer, list(fds))
+
+
+def _ended(child: subprocess.Popen[bytes]) -> bool:
+    try:
+        child.wait(10)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _last(lines: list[str]) -> str:
+    """The line of a compiler's or interpreter's output that says most."""
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["it said nothing"])[-1]
+
+
+def _sorted_out(answer: dict[str, Any], fds: list[int]) -> Loaded:
+    """Give the received fds their names, in the order the child sent them."""
+    take = iter(fds)
+    return Loaded(
+        maps={number: next(take) for number in MapId},
+        iterators={name: next(take) for name in answer["iterators"]},
+        links=tuple(next(take) for _ in range(answer["links"])),
+        programs={name: next(take) for name in answer["programs"]},
+        missing=tuple(answer["missing"]),
+    )
+
+
+class _Loading:
+    """In the child: one rung on its way into the kernel."""
+
+    def __init__(self, order: Order) -> None:
+        self._order = order
+        self._rung = next(rung for rung in LADDER if rung.name == order.rung)
+        self._btf = libbpf.Btf()
+        self._programs: dict[str, int] = {}
+        self._links: list[int] = []
+        self._iterators: dict[str, int] = {}
+        self._missing: list[str] = []
+        self._compiled: dict[str, dict[str, bytes]] = {}
+        self._maps = maps.create(order.sizes)
+
+    def _code(self, hook: Hook) -> bytes:
+        """A hook's instructions with the map fds in place."""
+        if hook.source not in self._compiled:
+            self._compiled[hook.source] = compile_file(
+                Path(self._order.source_folder) / hook.source,
+                Path(self._order.header_tree),
+                self._defines(),
+            )
+        return maps.place(self._compiled[hook.source][hook.function], self._maps)
+
+    def _defines(self) -> tuple[str, ...]:
+        accept_arguments = self._btf.arguments("inet_csk_accept") or 2
+        return (f"TARGETS={self._order.sizes.targets}", f"ACCEPT_ARGUMENTS={accept_arguments}")
+
+    def run(self) -> tuple[dict[str, Any], list[int]]:
+        """Attach everything; returns the answer and the fds it speaks of."""
+        for hook in self._rung.hooks:
+            try:
+                self._attach(hook)
+            except OSError as error:
+                if not hook.optional:
+                    raise EnvironmentLacks(
+                        f"the `{self._rung.name}` rung cannot be loaded",
+                        f"{hook.via} {hook.target}: {error.strerror or error}",
+                        "`hatrace doctor` tells which rungs work here",
+                    ) from None
+                self._missing.append(hook.without)
+        answer = {
+            "iterators": list(self._iterators),
+            "links": len(self._links),
+            "programs": list(self._programs),
+            "missing": self._missing,
+        }
+        fds = [*self._maps.values(), *self._iterators.values(), *self._links]
+        return answer, [*fds, *self._programs.values()]
+
+    def _attach(self, hook: Hook) -> None:
+        program = self._load(hook)
+        self._programs[hook.target] = program
+        if hook.via is Via.ITERATOR:
+            over = self._maps[MapId.FLOWS] if hook.target == "bpf_map_elem" else None
+            link = libbpf.link_iterator(program, hook.attach_type, over)
+            self._iterators[hook.function] = link
+        elif hook.via is Via.CGROUP:
+            directory = os.open(self._order.cgroup or "/sys/fs/cgroup", os.O_RDONLY)
+            self._links.append(libbpf.link_cgroup(program, directory, hook.attach_type))
+            os.close(directory)
+        elif hook.via in (Via.KPROBE, Via.KRETPROBE):
+            returning = hook.via is Via.KRETPROBE
+            self._links.append(open_kprobe(program, hook.target, returning))
+        else:
+            self._links.append(libbpf.open_tracing(program))
+
+    def _load(self, hook: Hook) -> int:
+        return libbpf.load_program(
+            hook.program_type,
+            self._code(hook),
+            hook.function,
+            0 if hook.via in (Via.KPROBE, Via.KRETPROBE) else hook.attach_type,
+            self._btf_id(hook),
+        )
+
+    def _btf_id(self, hook: Hook) -> int:
+        """What a tracing program is for: a type or function of the kernel."""
+        name, kind = {
+            Via.TRACEPOINT: (f"btf_trace_{hook.target}", libbpf.BTF_KIND_TYPEDEF),
+            Via.ITERATOR: (f"bpf_iter_{hook.target}", libbpf.BTF_KIND_FUNC),
+            Via.FENTRY: (hook.target, libbpf.BTF_KIND_FUNC),
+            Via.FEXIT: (hook.target, libbpf.BTF_KIND_FUNC),
+        }.get(hook.via, ("", 0))
+        if not name:
+            return 0
+        found = self._btf.find(name, kind)
+        if found is None:
+            raise OSError(f"this kernel has no {hook.target}")
+        return found
+
+
+def child(fd: int) -> None:
+    """The child's whole life."""
+    with socket.socket(fileno=fd) as link:
+        words = json.loads(link.recv(1 << 16))
+        order = Order(**words | {"sizes": Sizes(**words["sizes"])})
+        try:
+            answer, fds = _Loading(order).run()
+        except EnvironmentLacks as error:
+            link.send(json.dumps({"what": error.what, "why": error.why, "do": error.do}).encode())
+        else:
+            socket.send_fds(link, [json.dumps(answer).encode()], fds)
+    sys.stderr.flush()
+    os._exit(0)  # bcc's own clean-up would take a second and detach nothing of ours
+
+
+if __name__ == "__main__":
+    child(int(sys.argv[1]))

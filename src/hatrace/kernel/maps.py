@@ -1,0 +1,134 @@
+"""The BPF maps: made here, known to the C side by number (``enum map`` of bpf/maps.h).
+
+bcc only compiles; its instructions name a map by its number, and `place` puts the fds in.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+
+from hatrace.kernel import libbpf, wire
+from hatrace.model.flow import LAYOUT
+
+_HASH, _ARRAY, _PERCPU_ARRAY, _RINGBUF = 1, 2, 6, 27
+_NO_PREALLOC = 1
+_LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
+
+
+class MapId(IntEnum):
+    """``enum map`` of bpf/maps.h."""
+
+    FLOWS = 1
+    RING = 2
+    TARGET_INDEX = 3
+    TARGET_TOTALS = 4
+    WATCH_NS = 5
+    CONFIG = 6
+    CRITERIA = 7
+    LOSSES = 8
+    COUNTERS = 9
+    TGIDS = 10
+    LISTENING = 11
+
+
+COUNTER_TARGETS, COUNTER_MATCHED, COUNTER_JIFFIES, COUNTER_NOW_NS = 0, 1, 2, 3
+"""``enum counter`` of bpf/maps.h."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """How much the kernel side may hold."""
+
+    flows: int = 1_048_576
+    """Open flows; memory is taken as they come (about 250 bytes each)."""
+    targets: int = 1024
+    ring_bytes: int = 4 << 20
+    """A power of two.  192 bytes a finished flow: 21,845 of them between two drains."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a map is; ``key_bytes`` 0 for the ring."""
+
+    kind: int
+    key_bytes: int
+    value_bytes: int
+    entries: int
+    flags: int = 0
+
+
+def shapes(sizes: Sizes) -> dict[MapId, Shape]:
+    return {
+        MapId.FLOWS: Shape(_HASH, 8, LAYOUT.size, sizes.flows, _NO_PREALLOC),
+        MapId.RING: Shape(_RINGBUF, 0, 0, sizes.ring_bytes),
+        MapId.TARGET_INDEX: Shape(_HASH, wire.TARGET_KEY.size, 4, sizes.targets),
+        MapId.TARGET_TOTALS: Shape(_PERCPU_ARRAY, 4, wire.TARGET_TOTAL.size, sizes.targets),
+        MapId.WATCH_NS: Shape(_ARRAY, 4, 8, sizes.targets),
+        MapId.CONFIG: Shape(_ARRAY, 4, wire.CONFIG.size, 1),
+        MapId.CRITERIA: Shape(_ARRAY, 4, wire.CRITERIA.size, 1),
+        MapId.LOSSES: Shape(_PERCPU_ARRAY, 4, wire.LOSSES.size, 1),
+        MapId.COUNTERS: Shape(_ARRAY, 4, 8, 4),
+        MapId.TGIDS: Shape(_HASH, 4, 1, 16_384, _NO_PREALLOC),
+        MapId.LISTENING: Shape(_ARRAY, 4, 8, 1024),
+    }
+
+
+def create(sizes: Sizes) -> dict[MapId, int]:
+    """Make all maps; returns their fds.  Raises OSError."""
+    return {number: _create(number.name.lower(), s) for number, s in shapes(sizes).items()}
+
+
+def _create(name: str, shape: Shape) -> int:
+    attr = struct.pack(
+        "<IIIIIII16s",
+        shape.kind,
+        shape.key_bytes,
+        shape.value_bytes,
+        shape.entries,
+        shape.flags,
+        0,
+        0,
+        f"hat_{name}".encode()[:15],
+    )
+    return libbpf.bpf(libbpf.MAP_CREATE, attr)
+
+
+def place(code: bytes, fds: dict[MapId, int]) -> bytes:
+    """Replace map numbers by fds: ``ld_imm64`` with BPF_PSEUDO_MAP_FD takes two instructions."""
+    out, at = bytearray(code), 0
+    while at < len(code):
+        opcode, registers = code[at], code[at + 1]
+        if opcode == _LD_IMM64 and registers >> 4 == _PSEUDO_MAP_FD:
+            number = struct.unpack_from("<i", code, at + 4)[0]
+            struct.pack_into("<i", out, at + 4, fds[MapId(number)])
+        at += 16 if opcode == _LD_IMM64 else 8
+    return bytes(out)
+
+
+def opened(fds: dict[MapId, int]) -> dict[MapId, libbpf.Map]:
+    """Every map but the ring, for reading and writing; per-CPU values are as wide as CPUs."""
+    cpus = possible_cpus()
+    return {
+        number: libbpf.Map(
+            fds[number],
+            shape.key_bytes,
+            shape.value_bytes * (cpus if shape.kind == _PERCPU_ARRAY else 1),
+        )
+        for number, shape in shapes(Sizes()).items()
+        if number is not MapId.RING
+    }
+
+
+def possible_cpus() -> int:
+    """CPUs the kernel keeps per-CPU values for (sysfs: cpu/possible)."""
+    last = Path("/sys/devices/system/cpu/possible").read_text().strip().split(",")[-1]
+    return int(last.split("-")[-1]) + 1
+
+
+def close(fds: dict[MapId, int]) -> None:
+    for fd in fds.values():
+        os.close(fd)

@@ -1,0 +1,184 @@
+"""The attached rung as the consumer sees it: totals, suspects, finished flows, losses.
+
+Everything here reads or writes BPF maps through fds that the loader's child handed over; when
+they are closed (also by kill -9), nothing of hatrace is left in the kernel.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import struct
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from hatrace.kernel import libbpf, maps, wire
+from hatrace.kernel.loader import Loaded, Order, load
+from hatrace.kernel.maps import MapId
+from hatrace.kernel.ring import Ring
+from hatrace.kernel.rungs import Rung
+from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.model.event import Holder, Losses, Target
+
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
+_ZERO = _U32.pack(0)
+_HZ = (100, 250, 300, 1000)
+"""What CONFIG_HZ may be (kernel/Kconfig.hz)."""
+
+
+class Probes:
+    """One attached rung.  Close it, or end the process: both detach everything."""
+
+    def __init__(self, rung: Rung, loaded: Loaded, sizes: maps.Sizes, config: wire.Config) -> None:
+        self.rung = rung.name
+        self.blind_spots = (*rung.blind_spots, *loaded.missing)
+        self._loaded = loaded
+        self._config = config
+        self._maps = maps.opened(loaded.maps)
+        self._ring = Ring(loaded.maps[MapId.RING], sizes.ring_bytes)
+        self._criteria: bytes = b""
+        self._keys: dict[int, bytes] = {}
+        self._truncated = 0
+        self._configure()
+
+    def _configure(self) -> None:
+        self._maps[MapId.CONFIG].set(_ZERO, self._config.pack())
+
+    def follow(self, pids: Iterable[int]) -> None:
+        """Put processes into the scope; their later forks join by themselves."""
+        for pid in pids:
+            self._maps[MapId.TGIDS].set(_U32.pack(pid), b"\1")
+
+    def leave(self, pids: Iterable[int]) -> None:
+        """Take ended processes out of the scope, before their pids serve somebody else."""
+        for pid in pids:
+            self._maps[MapId.TGIDS].delete(_U32.pack(pid))
+
+    def followed(self) -> frozenset[int]:
+        """The pids in scope, forks and execs included."""
+        return frozenset(_U32.unpack(key)[0] for key in self._maps[MapId.TGIDS])
+
+    def inventory(self) -> tuple[Holder, ...]:
+        """Every socket fd of the processes in scope; adopts their TCP sockets into the table.
+
+        Runs twice the first time: only when all listeners are known can an adopted socket's
+        side be told.
+        """
+        runs = 1 if self._config.hz else 2
+        for _ in range(runs):
+            records = libbpf.read_iterator(self._loaded.iterators["inventory"])
+        if not self._config.hz:
+            self._learn_hz()
+        return tuple(wire.holders(records))
+
+    def _learn_hz(self) -> None:
+        """HZ from jiffies: they start 300 s before they wrap 32 bits (INITIAL_JIFFIES)."""
+        counters = self._maps[MapId.COUNTERS]
+        jiffies, now_ns = (
+            _U64.unpack(counters.get(_U32.pack(which)) or bytes(8))[0]
+            for which in (maps.COUNTER_JIFFIES, maps.COUNTER_NOW_NS)
+        )
+        elapsed = now_ns / 1e9
+        hz = min(_HZ, key=lambda hz: abs(2**32 - 300 * hz + elapsed * hz - jiffies))
+        self._config = replace(self._config, hz=hz if jiffies else 250)
+        self._configure()
+
+    def scan(self, criteria: wire.Criteria) -> tuple[bytes, int]:
+        """Open flows which meet the criteria: packed records, and how many matched."""
+        packed = criteria.pack()
+        if packed != self._criteria:
+            self._maps[MapId.CRITERIA].set(_ZERO, packed)
+            self._criteria = packed
+        matched_key = _U32.pack(maps.COUNTER_MATCHED)
+        self._maps[MapId.COUNTERS].set(matched_key, bytes(8))
+        records = libbpf.read_iterator(self._loaded.iterators["scan"])
+        matched = _U64.unpack(self._maps[MapId.COUNTERS].get(matched_key) or bytes(8))[0]
+        self._truncated = max(0, matched - criteria.limit)
+        return records, matched
+
+    def drain(self) -> bytes:
+        """Flows which ended since the last call, packed."""
+        return self._ring.drain()
+
+    def targets(self) -> tuple[Target, ...]:
+        """Totals of every target so far."""
+        index = self._maps[MapId.TARGET_INDEX]
+        counters = self._maps[MapId.COUNTERS]
+        given = _U64.unpack(counters.get(_U32.pack(maps.COUNTER_TARGETS)) or bytes(8))[0]
+        if given > len(self._keys):
+            for key in index:
+                if value := index.get(key):
+                    self._keys[_U32.unpack(value)[0]] = key
+        totals = self._maps[MapId.TARGET_TOTALS]
+        return tuple(
+            wire.target(number, key, totals.get(_U32.pack(number)) or b"")
+            for number, key in sorted(self._keys.items())
+        )
+
+    def watch(self, target: int, age_ns: int) -> None:
+        """Report this target's open flows older than ``age_ns``, whatever their state."""
+        self._maps[MapId.WATCH_NS].set(_U32.pack(target), _U64.pack(age_ns))
+
+    def losses(self) -> Losses:
+        counted = self._maps[MapId.LOSSES].get(_ZERO) or b""
+        return wire.losses(time.monotonic_ns(), counted, self._truncated)
+
+    def bpf_cost(self) -> tuple[int, int] | None:
+        """(run time in ns, runs) of all programs; None unless kernel.bpf_stats_enabled."""
+        run_ns, runs = 0, 0
+        for fd in self._loaded.programs.values():
+            program_ns, program_runs = libbpf.program_stats(fd)
+            run_ns, runs = run_ns + program_ns, runs + program_runs
+        return (run_ns, runs) if runs else None
+
+    def close(self) -> None:
+        self._ring.close()
+        self._loaded.close()
+
+
+def attach(
+    rung: Rung,
+    source_folder: Path,
+    header_tree: Path,
+    scope: Scope,
+    summary: bool = False,
+    sizes: maps.Sizes | None = None,
+) -> Probes:
+    """Load a rung and hand it over; raises EnvironmentLacks with the reason why it cannot."""
+    sizes = sizes or maps.Sizes()
+    directory = cgroup_mount() if rung.needs_cgroup else None
+    order = Order(
+        rung.name, str(source_folder), str(header_tree), str(directory or "") or None, sizes
+    )
+    return Probes(rung, load(order), sizes, _config(scope, summary))
+
+
+def _config(scope: Scope, summary: bool) -> wire.Config:
+    secret = secrets.randbits(64)
+    if scope.kind is ScopeKind.ALL:
+        return wire.Config(secret, wire.SCOPE_ALL, summary=summary)
+    if scope.kind is ScopeKind.CGROUP:
+        folder = Path(scope.values[0])
+        return wire.Config(
+            secret,
+            wire.SCOPE_CGROUP,
+            cgroup_id=folder.stat().st_ino,
+            cgroup_level=len(folder.relative_to(cgroup_mount() or "/").parts),
+            summary=summary,
+        )
+    name = "haproxy" if scope.kind is ScopeKind.HAPROXY else ""
+    if scope.kind is ScopeKind.COMM:
+        name = scope.values[0]
+    return wire.Config(secret, wire.SCOPE_TGIDS, comm=name.encode(), summary=summary)
+
+
+def cgroup_mount() -> Path | None:
+    """Where cgroup v2 is mounted here, if it is (/proc/self/mounts)."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/mounts").read_text().splitlines():
+            _, where, kind, *_ = line.split(" ")
+            if kind == "cgroup2" and Path(where).is_dir():
+                return Path(where)
+    return None

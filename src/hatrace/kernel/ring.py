@@ -1,0 +1,58 @@
+"""The BPF ring buffer, read without libbpf: two mappings, no callback, no wake-up.
+
+Layout (kernel/bpf/ringbuf.c): page 0 holds the consumer's position, page 1 the producer's, then
+the data, mapped twice in a row so that a record never wraps.  A record is a header of 8 bytes
+(length with a busy and a discard bit, page offset) and its payload, rounded up to 8.
+All of ours have one size.
+"""
+
+from __future__ import annotations
+
+import mmap
+import struct
+
+from hatrace.model.flow import LAYOUT
+
+_HEADER_BYTES = 8
+STRIDE_BYTES = _HEADER_BYTES + (LAYOUT.size + 7) // 8 * 8
+_POSITION = struct.Struct("<Q")
+_PAYLOAD = struct.Struct(f"<{_HEADER_BYTES}x{LAYOUT.size}s{STRIDE_BYTES - 8 - LAYOUT.size}x")
+
+
+class Ring:
+    """Consumer's end of a ring of ``struct flow`` records; ``fd`` stays the caller's."""
+
+    def __init__(self, fd: int, size_bytes: int) -> None:
+        page = mmap.PAGESIZE
+        self._size = size_bytes
+        self._consumer = mmap.mmap(fd, page, offset=0)
+        self._producer = mmap.mmap(fd, page + 2 * size_bytes, prot=mmap.PROT_READ, offset=page)
+        self._data = memoryview(self._producer)[page:]
+
+    def drain(self) -> bytes:
+        """All finished records so far, packed without their headers; frees their room."""
+        begin = _POSITION.unpack_from(self._consumer, 0)[0]
+        end = _POSITION.unpack_from(self._producer, 0)[0]
+        if begin == end:
+            return b""
+        start = begin % self._size
+        with self._data[start : start + end - begin] as fresh:
+            done = _ready(fresh) * STRIDE_BYTES
+            records = b"".join([record for (record,) in _PAYLOAD.iter_unpack(fresh[:done])])
+        _POSITION.pack_into(self._consumer, 0, begin + done)
+        return records
+
+    def close(self) -> None:
+        self._data.release()
+        self._producer.close()
+        self._consumer.close()
+
+
+def _ready(fresh: memoryview) -> int:
+    """How many records, from the first, are complete: their length is free of the busy bit."""
+    with fresh.cast("I") as words:
+        lengths = words[:: STRIDE_BYTES // 4].tolist()
+    for count, length in enumerate(lengths):
+        if length != LAYOUT.size:
+            return count
+    return len(lengths)

@@ -1,0 +1,140 @@
+"""The ladder: which sets of hooks there are, best first, and what each cannot see.
+
+A rung is a C file of hooks; what the hooks do is shared (bpf/track.h).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from hatrace.kernel import libbpf
+
+
+class Via(StrEnum):
+    """How a program gets to its hook."""
+
+    TRACEPOINT = "tp_btf"
+    CGROUP = "cgroup"
+    FENTRY = "fentry"
+    FEXIT = "fexit"
+    KPROBE = "kprobe"
+    KRETPROBE = "kretprobe"
+    ITERATOR = "iter"
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One C function and what it is attached to."""
+
+    function: str
+    via: Via
+    target: str
+    """Tracepoint, kernel function or iterator; for cgroup hooks their name."""
+    attach_type: int = 0
+    """enum bpf_attach_type, include/uapi/linux/bpf.h."""
+    optional: bool = False
+    """The rung works without it; it then says what is missing."""
+    without: str = ""
+    """The blind spot where it is missing."""
+    source: str = ""
+    """The C file of bpf/ that holds the function."""
+
+    @property
+    def program_type(self) -> int:
+        if self.via is Via.CGROUP:
+            by_value = self.function in ("sock_create", "sock_release")
+            return libbpf.PROG_CGROUP_SOCK if by_value else libbpf.PROG_CGROUP_SOCK_ADDR
+        if self.via in (Via.KPROBE, Via.KRETPROBE):
+            return libbpf.PROG_KPROBE
+        return libbpf.PROG_TRACING
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A set of hooks."""
+
+    name: str
+    hooks: tuple[Hook, ...]
+    blind_spots: tuple[str, ...]
+
+    @property
+    def needs_cgroup(self) -> bool:
+        return any(hook.via is Via.CGROUP for hook in self.hooks)
+
+
+_TRACE_RAW_TP, _TRACE_FENTRY, _TRACE_FEXIT, _TRACE_ITER = 23, 24, 25, 28
+
+
+def _tracepoint(name: str) -> Hook:
+    return Hook(name, Via.TRACEPOINT, name, _TRACE_RAW_TP, source="tracepoints.bpf.c")
+
+
+def _reader(function: str, iterator: str) -> Hook:
+    return Hook(function, Via.ITERATOR, iterator, _TRACE_ITER, source="inventory.bpf.c")
+
+
+def _cgroup(function: str, attach_type: int, target: str = "") -> Hook:
+    target = f"cgroup/{target or function}"
+    return Hook(function, Via.CGROUP, target, attach_type, source="cgroup.bpf.c")
+
+
+READERS = (
+    _reader("scan", "bpf_map_elem"),
+    _reader("inventory", "task_file"),
+)
+FOLLOWERS = (_tracepoint("sched_process_fork"), _tracepoint("sched_process_exec"))
+STATES = (
+    _tracepoint("inet_sock_set_state"),
+    _tracepoint("tcp_destroy_sock"),
+    _tracepoint("tcp_receive_reset"),
+)
+
+CGROUP = Rung(
+    "cgroup",
+    (
+        *STATES,
+        _cgroup("sock_create", 2),
+        _cgroup("sock_release", 34),
+        _cgroup("connect4", 10),
+        _cgroup("connect6", 11),
+        _cgroup("getpeername", 29, "getpeername4"),
+        _cgroup("getpeername", 30, "getpeername6"),
+        *FOLLOWERS,
+        *READERS,
+    ),
+    (
+        "the owner of a socket accepted without asking for the peer's address (HAProxy asks) "
+        "is known from the fd table or at its end, not at accept()",
+        "AF_UNIX sockets are sampled, not traced",
+    ),
+)
+
+FENTRY = Rung(
+    "fentry",
+    (
+        *STATES,
+        Hook("tcp_connect", Via.FENTRY, "tcp_connect", _TRACE_FENTRY, source="fentry.bpf.c"),
+        Hook("inet_csk_accept", Via.FEXIT, "inet_csk_accept", _TRACE_FEXIT, source="fentry.bpf.c"),
+        Hook("inet_release", Via.FENTRY, "inet_release", _TRACE_FENTRY, source="fentry.bpf.c"),
+        *FOLLOWERS,
+        *READERS,
+    ),
+    ("AF_UNIX sockets are sampled, not traced",),
+)
+
+KPROBE = Rung(
+    "kprobe",
+    (
+        *STATES,
+        Hook("tcp_connect", Via.KPROBE, "tcp_connect", source="kprobe.bpf.c"),
+        Hook("inet_csk_accept", Via.KRETPROBE, "inet_csk_accept", source="kprobe.bpf.c"),
+        Hook("inet_release", Via.KPROBE, "inet_release", source="kprobe.bpf.c"),
+        *FOLLOWERS,
+        *READERS,
+    ),
+    ("AF_UNIX sockets are sampled, not traced",),
+)
+
+LADDER = (FENTRY, KPROBE, CGROUP)
+"""Best first.  Below them: ``netlink``, without BPF (hatrace.sockets.sampled)."""

@@ -1,0 +1,117 @@
+"""Bytes to values: the structs of bpf/flow.h other than ``struct flow`` (model/flow.py).
+
+tests/unit/kernel/test_wire.py compiles flow.h and compares every offset with this.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from hatrace.model.event import Holder, Losses, Target
+
+CONFIG = struct.Struct("<QQIIII16s")
+"""secret, cgroup_id, cgroup_level, scope, summary, hz, comm."""
+CRITERIA = struct.Struct("<QQQQQII")
+"""half_closed_ns, ghost_ns, orphan_ns, unanswered_ns, idle_ns, limit, everything."""
+TARGET_KEY = struct.Struct("<16sIIHB5x")
+"""addr, pid, netns, port, direction."""
+TARGET_TOTAL = struct.Struct("<7Q16I")
+"""born, adopted, gone, failed, reset, sent_bytes, received_bytes, lifetime[16]."""
+LOSSES = struct.Struct("<4Q")
+"""ring_full, flows_full, targets_full, overwritten."""
+HELD = struct.Struct("<IIIHBB")
+"""pid, fd, inode, family, protocol, state."""
+
+SCOPE_TGIDS, SCOPE_CGROUP, SCOPE_ALL = 0, 1, 2
+SCAN_LIMIT = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """``struct config``."""
+
+    secret: int
+    scope: int
+    hz: int = 0
+    comm: bytes = b""
+    cgroup_id: int = 0
+    cgroup_level: int = 0
+    summary: bool = False
+
+    def pack(self) -> bytes:
+        return CONFIG.pack(
+            self.secret,
+            self.cgroup_id,
+            self.cgroup_level,
+            self.scope,
+            self.summary,
+            self.hz,
+            self.comm[:15],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """``struct criteria``: which open flows a scan reports; ns, 0: none of the kind."""
+
+    half_closed_ns: int = 1_000_000_000
+    """Half a second of CLOSE_WAIT is ordinary: HAProxy answers a FIN within one event loop."""
+    ghost_ns: int = 500_000_000
+    orphan_ns: int = 2_000_000_000
+    unanswered_ns: int = 1_000_000_000
+    """The first SYN retransmission comes after one second (RFC 6298, 2.1)."""
+    idle_ns: int = 0
+    limit: int = SCAN_LIMIT
+    everything: bool = False
+
+    def pack(self) -> bytes:
+        return CRITERIA.pack(
+            self.half_closed_ns,
+            self.ghost_ns,
+            self.orphan_ns,
+            self.unanswered_ns,
+            self.idle_ns,
+            self.limit,
+            self.everything,
+        )
+
+
+def target(index: int, key: bytes, per_cpu: bytes) -> Target:
+    """A target from its key and its totals, one ``struct target_total`` for each CPU."""
+    addr, pid, netns, port, direction = TARGET_KEY.unpack(key)
+    sums = _summed(TARGET_TOTAL, per_cpu)
+    return Target(
+        index=index,
+        inbound=bool(direction),
+        address=addr,
+        port=port,
+        pid=pid,
+        netns=netns,
+        born=sums[0],
+        adopted=sums[1],
+        gone=sums[2],
+        failed=sums[3],
+        reset=sums[4],
+        sent_bytes=sums[5],
+        received_bytes=sums[6],
+        lifetime=tuple(sums[7:]),
+    )
+
+
+def _summed(layout: struct.Struct, per_cpu: bytes) -> list[int]:
+    """Column sums of one struct per CPU."""
+    return [sum(column) for column in zip(*layout.iter_unpack(per_cpu), strict=True)]
+
+
+def losses(at_ns: int, per_cpu: bytes, scan_truncated: int) -> Losses:
+    """The counters summed over all CPUs."""
+    ring_full, flows_full, targets_full, overwritten = _summed(LOSSES, per_cpu)
+    return Losses(at_ns, ring_full, flows_full, targets_full, overwritten, scan_truncated)
+
+
+def holders(records: bytes) -> Iterable[Holder]:
+    """The socket fds of an inventory."""
+    for pid, fd, inode, _, _, _ in HELD.iter_unpack(records):
+        yield Holder(pid, fd, inode)
