@@ -1,0 +1,84 @@
+"""One measurement, and the order in which they are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from bench import bpf, processes
+from bench.tools import DidNotStart, Running, Tool, attached
+from bench.work import Done, Run, Work
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A tool beside one run of a work.  ``None``: not measured for this tool."""
+
+    work: str
+    tool: str
+    round: int
+    count: int = 0
+    seconds: float = 0.0
+    cpu_s: float | None = None
+    """CPU time of the tool's own processes; precision: 10 ms."""
+    resident_bytes: int | None = None
+    counted: int | None = None
+    """Operations of a second run, with BPF statistics on: these cost some time themselves."""
+    bpf_ns: int | None = None
+    bpf_runs: int | None = None
+    output_bytes: int | None = None
+    """Of the file it wrote, which holds both runs."""
+    failure: str = ""
+    """Why it did not start; then nothing was measured."""
+
+    @property
+    def rate(self) -> float:
+        """Operations per second."""
+        return self.count / self.seconds
+
+
+def alternating(tools: Sequence[Tool], rounds: int) -> Iterator[tuple[int, Tool]]:
+    """Each tool once a round; every other round backwards, so that a drift hits all alike."""
+    for number in range(rounds):
+        for tool in tools if number % 2 == 0 else reversed(tools):
+            yield number, tool
+
+
+def measure(work: Work, run: Run, tool: Tool, number: int, seconds: float) -> Sample:
+    """The work twice: for its speed, then for the time spent in BPF."""
+    try:
+        with attached(tool) as running:
+            if running is None:
+                done = run(seconds)
+                return Sample(work.name, tool.name, number, done.count, done.seconds)
+            speed, cpu_s = _with_cpu(running, run, seconds)
+            resident_bytes = processes.resident_bytes(running.session)
+            counted, spent = _with_bpf(running, run, seconds)
+    except DidNotStart as failure:
+        return Sample(work.name, tool.name, number, failure=str(failure))
+    return Sample(
+        work.name,
+        tool.name,
+        number,
+        speed.count,
+        speed.seconds,
+        cpu_s,
+        resident_bytes,
+        counted.count,
+        spent.ns,
+        spent.runs,
+        running.output_bytes,
+    )
+
+
+def _with_cpu(running: Running, run: Run, seconds: float) -> tuple[Done, float]:
+    before_s = processes.cpu_s(running.session)
+    done = run(seconds)
+    return done, processes.cpu_s(running.session) - before_s
+
+
+def _with_bpf(running: Running, run: Run, seconds: float) -> tuple[Done, bpf.RunTime]:
+    with bpf.stats_enabled():
+        before = bpf.run_time(running.programs)
+        done = run(seconds)
+        return done, bpf.run_time(running.programs).since(before)

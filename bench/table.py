@@ -1,0 +1,130 @@
+"""Samples to numbers to text: medians with their spread, ratios paired within a round."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from bench.measure import Sample
+from bench.tools import NOTHING
+
+PEER = "tcplife"
+
+Value = Callable[[Sample], float | None]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Of the rounds: the middle one, the lowest, the highest."""
+
+    median: float
+    low: float
+    high: float
+
+    def text(self, pattern: str) -> str:
+        """``2.41 (2.38-2.60)`` for ``{:.2f}``."""
+        low, high = pattern.format(self.low), pattern.format(self.high)
+        return f"{pattern.format(self.median)} ({low}-{high})"
+
+
+def spread(values: Sequence[float | None]) -> Spread | None:
+    known = [value for value in values if value is not None]
+    return Spread(median(known), min(known), max(known)) if known else None
+
+
+def per_operation_us(sample: Sample) -> float | None:
+    """BPF time of one operation."""
+    if sample.bpf_ns is None or not sample.counted:
+        return None
+    return sample.bpf_ns / sample.counted / 1e3
+
+
+def runs_per_operation(sample: Sample) -> float | None:
+    return sample.bpf_runs / sample.counted if sample.bpf_runs and sample.counted else None
+
+
+def own_cpu_us(sample: Sample) -> float | None:
+    """CPU time of the tool's processes for one operation."""
+    return None if sample.cpu_s is None else sample.cpu_s / sample.count * 1e6
+
+
+def resident_mb(sample: Sample) -> float | None:
+    return None if sample.resident_bytes is None else sample.resident_bytes / 1e6
+
+
+def of_tool(samples: Sequence[Sample], tool: str) -> list[Sample]:
+    """Its samples by round, without those in which it did not start."""
+    mine = [sample for sample in samples if sample.tool == tool and not sample.failure]
+    return sorted(mine, key=lambda sample: sample.round)
+
+
+def ratio(samples: Sequence[Sample], tool: str, other: str, value: Value) -> Spread | None:
+    """How many times ``other``'s value ``tool``'s is, both taken in the same round."""
+    others = {sample.round: value(sample) for sample in of_tool(samples, other)}
+    ratios = []
+    for sample in of_tool(samples, tool):
+        mine, its = value(sample), others.get(sample.round)
+        if mine is not None and its:
+            ratios.append(mine / its)
+    return spread(ratios)
+
+
+def rows(samples: Sequence[Sample], tools: Sequence[str]) -> list[list[str]]:
+    """A line of text cells for each tool."""
+    return [_row(samples, tool) for tool in tools]
+
+
+def _row(samples: Sequence[Sample], tool: str) -> list[str]:
+    mine = of_tool(samples, tool)
+    if not mine:
+        failure = next((sample.failure for sample in samples if sample.tool == tool), "")
+        return [tool, f"did not start: {failure}"]
+    columns: list[tuple[Value, str]] = [
+        (lambda sample: sample.rate, "{:,.0f}"),
+        (per_operation_us, "{:.2f}"),
+        (runs_per_operation, "{:.1f}"),
+        (own_cpu_us, "{:.1f}"),
+        (resident_mb, "{:.0f}"),
+    ]
+    cells = [_cell(spread([value(sample) for sample in mine]), form) for value, form in columns]
+    kept = ratio(samples, tool, NOTHING, lambda sample: sample.rate)
+    return [tool, cells[0], _cell(kept, "{:.3f}"), *cells[1:]]
+
+
+def _cell(value: Spread | None, pattern: str) -> str:
+    return value.text(pattern) if value else "-"
+
+
+def render(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> str:
+    """A table that reads well in a terminal and in Markdown, and the ratios below it."""
+    head = [
+        "tool",
+        f"{unit}s/s",
+        "of nothing's",
+        f"BPF us/{unit}",
+        f"runs/{unit}",
+        f"own CPU us/{unit}",
+        "resident MB",
+    ]
+    lines = [row + [""] * (len(head) - len(row)) for row in rows(samples, tools)]
+    widths = [max(len(row[column]) for row in [head, *lines]) for column in range(len(head))]
+    rule = ["-" * width for width in widths]
+    table = [_line(row, widths) for row in [head, rule, *lines]]
+    return "\n".join([*table, *comparisons(samples, tools)])
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    return (
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+    )
+
+
+def comparisons(samples: Sequence[Sample], tools: Sequence[str]) -> list[str]:
+    """hatrace beside the peer that answers the most similar question."""
+    lines = []
+    for tool in tools:
+        found = ratio(samples, tool, PEER, per_operation_us)
+        if tool.startswith("hatrace") and found:
+            lines.append(f"BPF time of {tool}: {found.text('{:.3f}')} of {PEER}'s")
+    return ["", *lines] if lines else []

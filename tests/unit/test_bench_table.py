@@ -1,0 +1,106 @@
+"""scripts/bench: the arithmetic between its samples and its table."""
+
+from __future__ import annotations
+
+import pytest
+
+from bench.measure import Sample, alternating
+from bench.table import Spread, of_tool, per_operation_us, ratio, render, spread
+from bench.tools import DidNotStart, Tool, attached
+
+
+def sample(tool: str, round_: int, rate: int, bpf_us: float | None = None) -> Sample:
+    """One second of ``rate`` operations, each with so much time in BPF."""
+    if bpf_us is None:
+        return Sample("loop", tool, round_, count=rate, seconds=1.0)
+    return Sample(
+        "loop",
+        tool,
+        round_,
+        count=rate,
+        seconds=1.0,
+        cpu_s=0.5,
+        counted=1000,
+        bpf_ns=int(bpf_us * 1000 * 1000),
+        bpf_runs=6000,
+    )
+
+
+SAMPLES = [
+    sample("nothing", 0, 20_000),
+    sample("nothing", 1, 10_000),
+    sample("nothing", 2, 30_000),
+    sample("hatrace record", 0, 18_000, 2.0),
+    sample("hatrace record", 1, 9_500, 3.0),
+    sample("hatrace record", 2, 30_000, 1.5),
+    sample("tcplife", 0, 10_000, 40.0),
+    sample("tcplife", 1, 4_000, 30.0),
+    sample("tcplife", 2, 12_000, 30.0),
+    Sample("loop", "tcpstates", 0, failure="exit code 1: no tracefs"),
+]
+
+
+def test_alternating() -> None:
+    tools = [Tool("a", ()), Tool("b", ()), Tool("c", ())]
+    order = [(number, tool.name) for number, tool in alternating(tools, 3)]
+    assert order == [
+        (number, name) for number, names in enumerate(["abc", "cba", "abc"]) for name in names
+    ]
+
+
+def test_spread_of_what_is_known() -> None:
+    assert spread([3.0, None, 1.0, 2.0]) == Spread(2.0, 1.0, 3.0)
+    assert spread([None]) is None
+
+
+def test_ratios_are_taken_within_a_round() -> None:
+    kept = ratio(SAMPLES, "hatrace record", "nothing", lambda one: one.rate)
+    assert kept == Spread(0.95, 0.9, 1.0)
+    assert ratio(SAMPLES, "hatrace record", "tcplife", per_operation_us) == Spread(0.05, 0.05, 0.1)
+
+
+def test_a_round_without_its_partner_is_left_out() -> None:
+    alone = [sample("tcplife", 4, 1), *SAMPLES]
+    kept = ratio(alone, "tcplife", "nothing", lambda one: one.rate)
+    assert kept == Spread(0.4, 0.4, 0.5)
+
+
+def test_table() -> None:
+    names = ["nothing", "hatrace record", "tcplife", "tcpstates"]
+    lines = render(SAMPLES, names, "connection").splitlines()
+    cells = {
+        line.split("|")[1].strip(): [c.strip() for c in line.split("|")[2:-1]]
+        for line in lines[2:6]
+    }
+    assert cells["nothing"] == [
+        "20,000 (10,000-30,000)",
+        "1.000 (1.000-1.000)",
+        "-",
+        "-",
+        "-",
+        "-",
+    ]
+    assert cells["hatrace record"][2:5] == ["2.00 (1.50-3.00)", "6.0 (6.0-6.0)", "27.8 (16.7-52.6)"]
+    assert cells["tcpstates"][0] == "did not start: exit code 1: no tracefs"
+    assert lines[-1] == "BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's"
+
+
+def test_a_tool_that_fails_is_not_measured() -> None:
+    assert [one.tool for one in of_tool(SAMPLES, "tcpstates")] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "why"),
+    [
+        (("no-such-tool",), "there is no no-such-tool"),
+        (("sh", "-c", "echo no BPF here >&2; exit 3"), "exit code 3: no BPF here"),
+    ],
+)
+def test_why_it_did_not_start(command: tuple[str, ...], why: str) -> None:
+    with pytest.raises(DidNotStart, match=f"^{why}$"), attached(Tool("x", command)):
+        pass
+
+
+def test_nothing_is_nothing() -> None:
+    with attached(Tool("nothing", ())) as running:
+        assert running is None
