@@ -20,7 +20,7 @@ def facts(finding: Finding) -> list[str]:
         known.append(growth(finding.growth.per_minute))
     if finding.forecast is not None:
         known.append(forecast(finding.forecast))
-    known += [str(finding.confidence), f"for {duration(age_s(finding))}"]
+    known += [str(finding.confidence), f"seen for {duration(age_s(finding))}"]
     return known
 
 

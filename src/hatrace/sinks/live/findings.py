@@ -135,8 +135,10 @@ def _facts(finding: Finding) -> Text:
 
 def _around(console: Console, blocks: list[Lines], number: int, width: int, room: int) -> Lines:
     """The blocks, or those around the selected one, with what is above and below counted."""
-    if sum(map(len, blocks)) <= room:
-        return [line for block in blocks for line in block]
+    total = sum(map(len, blocks))
+    if total <= room:
+        apart: Lines = [[]] if total > len(blocks) and total + len(blocks) <= room // 2 else []
+        return [line for block in blocks for line in (*block, *apart)]
     fit = max(1, room - 2)
     start = max(0, min(number - fit // 2, len(blocks) - fit))
     shown = [line for block in blocks[start : start + fit] for line in block]

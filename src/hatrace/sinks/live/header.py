@@ -63,7 +63,7 @@ def _lost(frame: Frame) -> Text:
 def _cost(head: Header) -> Text:
     parts = []
     if head.cpu_share is not None:
-        parts.append(f"self {head.cpu_share:.1%}")
+        parts.append(f"self cpu {head.cpu_share:.1%}")
     if head.resident_bytes is not None:
         parts.append(size(head.resident_bytes))
     if head.bpf_share is not None:
@@ -82,10 +82,11 @@ def footer(console: Console, state: ViewState, replay: bool, width: int) -> Line
         )
     else:
         pause = [("space", "pause"), ("+/-", "speed")] if replay else [("p", "pause")]
+        choose = "Enter" if replay else "up/down Enter"
         text = _keys(
             ("q", "quit"),
             *pause,
-            ("up/down Enter", "evidence"),
+            (choose, "evidence"),
             ("t", "table"),
             ("s", "sort"),
             ("/", "filter"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -14,7 +15,7 @@ from rich.text import Text
 from hatrace.model.attribution import Role
 from hatrace.sinks.live.frame import CheckRow, Frame, SocketRow, TargetRow
 from hatrace.sinks.live.keys import Sort, Tab, ViewState
-from hatrace.sinks.live.paint import ALARM, CARE, DIM, STRONG, Lines, lines, rule, word
+from hatrace.sinks.live.paint import ALARM, CARE, DIM, STRONG, Lines, lines, one_line, rule, word
 from hatrace.sinks.text import count, duration, plural, rate, size
 
 Row = TypeVar("Row")
@@ -140,7 +141,6 @@ _ROLES = (
     Role.UNKNOWN,
 )
 _SORTS: dict[Sort, Callable[[TargetRow], tuple[float | str, ...]]] = {
-    Sort.ROLE: lambda row: (_ROLES.index(row.role), -row.held, -row.open, row.name),
     Sort.HELD: lambda row: (-row.held, -row.open, row.name),
     Sort.OPEN: lambda row: (-row.open, row.name),
     Sort.NEW: lambda row: (-(row.born_per_s or 0), row.name),
@@ -154,8 +154,19 @@ _SORTS: dict[Sort, Callable[[TargetRow], tuple[float | str, ...]]] = {
 def target_rows(frame: Frame, state: ViewState) -> list[TargetRow]:
     """Those which the filter lets through, as sorted."""
     wanted = state.filter.casefold()
-    rows = (row for row in frame.targets if wanted in _searched(row))
-    return sorted(rows, key=_SORTS[state.sort])
+    rows = [row for row in frame.targets if wanted in _searched(row)]
+    return sorted(rows, key=_SORTS[state.sort]) if state.sort in _SORTS else _by_role(rows)
+
+
+def _by_role(rows: list[TargetRow]) -> list[TargetRow]:
+    """Grouped, the roles in which something is held first: there is little room on top."""
+    held = Counter[Role]()
+    for row in rows:
+        held[row.role] += row.held
+    return sorted(
+        rows,
+        key=lambda row: (-held[row.role], _ROLES.index(row.role), -row.held, -row.open, row.name),
+    )
 
 
 def _searched(row: TargetRow) -> str:
@@ -175,58 +186,107 @@ def socket_rows(frame: Frame, state: ViewState) -> list[SocketRow]:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """From which row on, and how many rows, title and names not counted."""
+
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class Drawn:
-    """A table: all its rows as lines, under a title and the columns' names."""
+    """A table: its title, its columns' names and the rows in the window."""
 
-    title: Lines
-    names: Lines
-    rows: Lines
+    lines: Lines
+    rows: int
+    """All that the filter lets through."""
+    scroll_limit: int
 
 
-def draw(console: Console, frame: Frame, state: ViewState, tab: Tab, width: int) -> Drawn:
-    """One of the tables, with all rows that the filter lets through."""
+HEAD = 2
+"""Lines above the rows: title and names."""
+
+
+def draw(
+    console: Console, frame: Frame, state: ViewState, tab: Tab, width: int, window: Window
+) -> Drawn:
+    """One of the tables, so many of its rows as the window has."""
     if tab is Tab.TARGETS:
-        shown = target_rows(frame, state)
-        table = _table(TARGETS, shown, width, state.sort.value)
+        title = _title("target", frame.targets, _sum(frame.targets), state)
         right = Text(f"sorted by {state.sort}", DIM)
-        return _drawn(console, table, _title(tab, shown, frame.targets, state), right, width)
+        top = rule(console, title, right, width)
+        shown = target_rows(frame, state)
+        return _drawn(console, top, TARGETS, shown, width, window, state.sort.value)
     if tab is Tab.CHECKS:
-        checks = check_rows(frame, state)
-        table = _table(CHECKS, checks, width)
-        return _drawn(console, table, _title(tab, checks, frame.checks, state), Text(), width)
-    sockets = socket_rows(frame, state)
-    table = _table(SOCKETS, sockets, width)
-    return _drawn(console, table, _title(tab, sockets, frame.sockets, state), Text(), width)
+        held = f"{count(sum(row.held for row in frame.checks))} held"
+        top = rule(console, _title("health check", frame.checks, held, state), Text(), width)
+        return _drawn(console, top, CHECKS, check_rows(frame, state), width, window)
+    top = rule(console, _title("command socket", frame.sockets, "", state), Text(), width)
+    return _drawn(console, top, SOCKETS, socket_rows(frame, state), width, window)
 
 
-def _title(tab: Tab, shown: Sequence[object], all_rows: Sequence[object], state: ViewState) -> Text:
-    noun = {Tab.TARGETS: "target", Tab.CHECKS: "health check", Tab.SOCKETS: "command socket"}[tab]
-    title = Text(plural(len(all_rows), noun), STRONG)
+def _sum(rows: Sequence[TargetRow]) -> str:
+    held = sum(row.held for row in rows)
+    return f"{count(sum(row.open for row in rows))} open, {count(held)} held"
+
+
+def _title(noun: str, rows: Sequence[object], sums: str, state: ViewState) -> Text:
+    title = Text(plural(len(rows), noun), STRONG)
+    if sums:
+        title.append(f": {sums}")
     if state.filter:
-        title.append_text(word(f'  filter "{state.filter}": {len(shown)}', STRONG))
+        title.append_text(word(f'  filter "{state.filter}"', STRONG))
     return title
 
 
-def _drawn(console: Console, table: Table, title: Text, right: Text, width: int) -> Drawn:
-    drawn = lines(console, table, width)
-    return Drawn(rule(console, title, right, width), drawn[:1], drawn[1:])
+def _drawn(
+    console: Console,
+    top: Lines,
+    columns: Sequence[Column[Row]],
+    rows: Sequence[Row],
+    width: int,
+    window: Window,
+    sorted_by: str = "",
+) -> Drawn:
+    limit = max(0, len(rows) - window.rows)
+    first = min(window.first, limit)
+    hidden = len(rows) - window.rows
+    fit = max(0, window.rows - 1) if hidden > 0 else window.rows
+    chosen = [column for column in columns if width >= column.from_width]
+    cells = [[_text(column.cell(row)) for column in chosen] for row in rows[first : first + fit]]
+    drawn = lines(console, _table(chosen, cells, width, sorted_by), width)
+    if hidden > 0 and window.rows > 0:
+        drawn += one_line(console, _more(hidden + 1), width)
+    return Drawn(top + drawn, len(rows), limit)
+
+
+def _more(number: int) -> Text:
+    return Text(f"… {plural(number, 'more row')}: PgUp/PgDn scroll, / filters, t next table", DIM)
+
+
+def _text(cell: str | Text) -> Text:
+    return Text(cell) if isinstance(cell, str) else cell
 
 
 def _table(
-    columns: Iterable[Column[Row]], rows: Iterable[Row], width: int, sorted_by: str = ""
+    columns: Sequence[Column[Row]], cells: list[list[Text]], width: int, sorted_by: str
 ) -> Table:
-    table = Table(box=None, expand=True, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    chosen = [column for column in columns if width >= column.from_width]
-    for column in chosen:
-        style = "reverse" if column.title == sorted_by else f"{DIM} underline"
+    """As wide as its cells; where the screen is narrower, the columns with a ratio give way."""
+    gap = 2 if width >= 100 else 1
+    natural = sum(
+        max([len(column.title), *(row[at].cell_len for row in cells)]) + gap
+        for at, column in enumerate(columns)
+    )
+    table = Table(box=None, expand=natural > width, padding=(0, gap, 0, 0), pad_edge=False)
+    for column in columns:
         table.add_column(
-            Text(column.title, style),
+            Text(column.title, "reverse" if column.title == sorted_by else f"{DIM} underline"),
             justify=column.align,
             no_wrap=True,
             overflow="ellipsis",
             ratio=column.ratio,
-            min_width=len(column.title) if not column.ratio else 8,
+            min_width=8 if column.ratio else len(column.title),
         )
-    for row in rows:
-        table.add_row(*(column.cell(row) for column in chosen))
+    for row in cells:
+        table.add_row(*row)
     return table
