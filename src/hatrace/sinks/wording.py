@@ -71,9 +71,10 @@ def processes(world: World) -> str:
     """``worker 812, old worker 640, master 700``; empty if there are none."""
     by_kind: dict[str, list[str]] = {}
     for process in sorted(world.processes.values(), key=lambda one: one.pid):
-        by_kind.setdefault(process.kind.value.replace("-", " "), []).append(str(process.pid))
+        pid = f"{process.pid} STOPPED" if process.stopped else str(process.pid)
+        by_kind.setdefault(process.kind.value.replace("-", " "), []).append(pid)
     order = ("worker", "standalone", "old worker", "master")
-    return ", ".join(f"{kind} {' '.join(by_kind[kind])}" for kind in order if kind in by_kind)
+    return ", ".join(f"{kind} {'+'.join(by_kind[kind])}" for kind in order if kind in by_kind)
 
 
 def versions(world: World) -> tuple[str, ...]:

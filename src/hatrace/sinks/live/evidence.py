@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -28,7 +29,9 @@ def page(console: Console, finding: Finding, frame: Frame, width: int) -> Lines:
         for part in body:
             drawn += lines(console, Padding(part, (0, 0, 0, _INDENT)), width)
     drawn += [[], *lines(console, _table_title(finding), width)]
-    return drawn + lines(console, Padding(_table(finding, width), (0, 0, 0, _INDENT)), width)
+    return drawn + lines(
+        console, Padding(_sockets(finding, width - _INDENT), (0, 0, 0, _INDENT)), width
+    )
 
 
 def _head(finding: Finding, resolved: bool) -> Text:
@@ -102,12 +105,19 @@ def _table_title(finding: Finding) -> Text:
     return Text(f"Evidence: {shown}{of}", STRONG)
 
 
-def _table(finding: Finding, width: int) -> Table:
-    table = Table(box=None, expand=width < 130, padding=(0, 1, 0, 0), pad_edge=False)
-    for name, align in _COLUMNS:
-        table.add_column(Text(name, f"{DIM} underline"), justify=align, overflow="fold")
-    for one in finding.evidence:
-        table.add_row(*_cells(one))
+def _sockets(finding: Finding, width: int) -> RenderableType:
+    """A table where it has room; else two lines for each, so that no address is torn."""
+    rows = [_cells(one) for one in finding.evidence]
+    used = [at for at in range(len(_COLUMNS)) if any(row[at] for row in rows)]
+    widths = [max(cell_len(row[at]) for row in [_NAMES, *rows]) + 2 for at in used]
+    if sum(widths) > width:
+        return Group(*(_record(row) for row in rows))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False)
+    for at in used:
+        name, align = _COLUMNS[at]
+        table.add_column(Text(name, f"{DIM} underline"), justify=align, no_wrap=True)
+    for row in rows:
+        table.add_row(*(Text(row[at]) for at in used))
     return table
 
 
@@ -121,15 +131,16 @@ _COLUMNS: tuple[tuple[str, Literal["left", "right"]], ...] = (
     ("state", "left"),
     ("age", "right"),
     ("wrong for", "right"),
-    ("out/in", "right"),
+    ("sent/received", "right"),
     ("note", "left"),
 )
+_NAMES = tuple(name for name, _ in _COLUMNS)
 
 
-def _cells(one: Evidence) -> tuple[Text, ...]:
+def _cells(one: Evidence) -> tuple[str, ...]:
+    """One text for each of `_COLUMNS`, escaped; empty where nothing is known."""
     holder = " ".join(part for part in (one.comm, str(one.pid or "")) if part)
-    state = " ".join(part for part in (one.state, one.condition) if part)
-    age = ("" if one.age_s is None else duration(one.age_s)) + ("+" if one.preexisting else "")
+    age = "" if one.age_s is None else duration(one.age_s) + ("+" if one.preexisting else "")
     moved = ""
     if one.sent_bytes is not None or one.received_bytes is not None:
         moved = f"{size(one.sent_bytes)}/{size(one.received_bytes)}"
@@ -140,10 +151,24 @@ def _cells(one: Evidence) -> tuple[Text, ...]:
         str(one.inode or ""),
         one.local,
         one.remote,
-        state,
+        " ".join(part for part in (one.state, one.condition) if part),
         age,
         "" if one.since_s is None else duration(one.since_s),
         moved,
         one.note,
     )
-    return tuple(word(cell) for cell in cells)
+    return tuple(map(escape, cells))
+
+
+def _record(row: tuple[str, ...]) -> RenderableType:
+    """``tcp LOCAL -> REMOTE STATE age 2m`` and, below it, the holder and the rest."""
+    what, holder, fd, inode, local, remote, state, age, wrong_for, moved, note = row
+    ends = " -> ".join(end for end in (local, remote) if end)
+    times = ", ".join(
+        f"{name} {value}" for name, value in (("age", age), ("wrong for", wrong_for)) if value
+    )
+    first = "  ".join(part for part in (what, ends, state, times) if part)
+    facts = (("held by", holder), ("fd", fd), ("inode", inode), ("sent/received", moved))
+    named = [f"{name} {value}" for name, value in facts if value]
+    rest = ", ".join([*named, note] if note else named)
+    return Group(Text(first, overflow="fold"), Padding(Text(rest), (0, 0, 0, 4)))

@@ -22,7 +22,7 @@ BADGES = {
     Severity.WARNING: "bold black on yellow",
     Severity.NOTICE: "bold black on cyan",
 }
-ALARM, CARE, CALM, DIM, STRONG = "bold red", "yellow", "green", "bright_black", "bold"
+ALARM, CARE, CALM, DIM, STRONG = "bold red", "yellow", "green", "dim", "bold"
 
 
 def word(text: str, style: str = "") -> Text:

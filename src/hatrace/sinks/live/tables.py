@@ -77,6 +77,10 @@ def _observed(row: CheckRow) -> Text:
     return Text(text)
 
 
+_HARMLESS = ("", "connecting", "running", "connected", "answered", "INI", "UNK")
+"""Results (`Check.result`) which say nothing against the server, beside ``L4OK``, ``L7OK`` ..."""
+
+
 def _check_held(row: CheckRow) -> Text:
     if row.held > row.healthy_held:
         return Text(f"{count(row.held)} !", ALARM)
@@ -84,7 +88,8 @@ def _check_held(row: CheckRow) -> Text:
 
 
 def _result(row: CheckRow) -> Text:
-    return word(row.last_result or "?", "" if "OK" in row.last_result else CARE)
+    good = row.last_result.endswith("OK") or row.last_result in _HARMLESS
+    return word(row.last_result or "?", "" if good else CARE)
 
 
 CHECKS: tuple[Column[CheckRow], ...] = (

@@ -18,7 +18,7 @@ from hatrace.sinks.live.pace import Pace
 from hatrace.sinks.live.paint import Lines, Screen, lines, window
 
 _LEAST_TABLE = 5
-"""Title, names, three rows: what the findings leave to the first table."""
+"""Title, names, three rows: what the findings leave to the first table; or a third."""
 _MOST_TROUBLES = 3
 _AMPLE = 30
 """From so many lines on, there is room for an empty one."""
@@ -53,7 +53,8 @@ def _overview(
 ) -> tuple[Lines, int]:
     blind = troubles(console, frame.troubles, width, _MOST_TROUBLES)
     space: Lines = [[]] if room >= _AMPLE else []
-    for_findings = max(2, room - len(blind) - 2 * len(space) - _LEAST_TABLE)
+    for_table = max(_LEAST_TABLE, room // 3)
+    for_findings = max(2, room - len(blind) - 2 * len(space) - for_table)
     body = space + findings(console, frame, state.selected, width, for_findings) + blind + space
     window = tables.Window(state.scroll, max(0, room - len(body) - tables.HEAD))
     first = tables.draw(console, frame, state, state.tab, width, window)
