@@ -98,7 +98,9 @@ class KnownBug:
     reference: str
     title: str
     fixed_in: str
+    """A release, or ``not verified``: no source states which release has the fix."""
     url: str = ""
+    work_around: str = ""
 
 
 @dataclass(frozen=True, slots=True)

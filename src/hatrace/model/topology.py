@@ -77,6 +77,8 @@ class CheckSettings:
     timeout_connect_ms: int | None = None
     kind: str | None = None
     """``tcp``, ``http``, ``tcp-check``, ``ssl-hello``, ``mysql`` ...; ``None`` unknown."""
+    agent_inter_ms: int | None = None
+    """`agent-inter`; where not said, agents are asked every `inter`."""
 
 
 @dataclass(frozen=True, slots=True)
