@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -23,7 +23,7 @@ SCHEMA_VERSION = 1
 class Line(msgspec.Struct, frozen=True, kw_only=True):
     """``at`` is wall time, UTC; times that end in ``_ns`` are CLOCK_MONOTONIC of the host."""
 
-    at: datetime
+    at: Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class Start(Line, frozen=True, kw_only=True, tag="start"):

@@ -143,7 +143,7 @@ class JsonLines(_Lines):
             at=json_line.wall(world.info, world.now_ns),
             findings=len(self._open),
             findings_seen=len(self._seen),
-            losses=self._losses,
+            losses=world.losses,
             elapsed_s=(world.now_ns - world.info.started_ns) / 1e9,
         )
         return json_line.encode(end)
@@ -213,7 +213,7 @@ class TextLines(_Lines):
         parts = [
             plural(len(self._open), "finding") + " open",
             *([f"{resolved} resolved"] if resolved else []),
-            f"{wording.losses(self._losses)} lost",
+            f"{wording.losses(world.losses)} lost",
             elapsed,
         ]
         return self._at(world.now_ns, "end", "; ".join(parts))
