@@ -1,0 +1,172 @@
+"""One proxy of the configuration: defaults, frontend, backend or listen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hatrace.haproxy.config_words import Address, milliseconds, number, word_set
+from hatrace.model.topology import CheckSettings
+
+CHECKS = {
+    "httpchk": "http",
+    "tcp-check": "tcp-check",
+    "ssl-hello-chk": "ssl-hello",
+    "mysql-check": "mysql",
+    "pgsql-check": "pgsql",
+    "ldap-check": "ldap",
+    "redis-check": "redis",
+    "smtpchk": "smtp",
+    "spop-check": "spop",
+    "external-check": "external",
+}
+"""`option` of a proxy → kind of check; without any it is a plain connect: ``tcp``."""
+
+TELLING = frozenset(("splice-auto", "splice-request", "splice-response", "log-health-checks"))
+"""Options that change what leaks, or what the log tells."""
+
+TIMES = frozenset(("inter", "fastinter", "downinter", "agent-inter"))
+FLAGS = frozenset(("check", "agent-check", "backup", "check-reuse-pool", "disabled"))
+VALUES = frozenset(("port", "addr", "agent-port", "agent-addr", "check-proto"))
+ONE_MORE = word_set(
+    "alpn ca-file check-alpn check-sni ciphers ciphersuites cookie crl-file crt error-limit fall"
+    " id init-addr init-state log-bufsize log-proto max-reuse maxconn maxqueue minconn namespace"
+    " observe on-error on-marked-down on-marked-up pool-conn-name pool-low-conn pool-max-conn"
+    " pool-purge-delay proto redir resolve-net resolve-opts resolve-prefer resolvers rise"
+    " slowstart sni socks4 source ssl-max-ver ssl-min-ver tcp-ut track verify verifyhost weight"
+    " ws agent-send usesrc check-pool-conn-name"
+)
+"""Words of a server that take one value, which must not be mistaken for a word of its own."""
+
+Params = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ConfiguredServer:
+    """A server's line with what it inherits.  ``None``: not said, or not readable."""
+
+    mode: str
+    address: Address | None
+    checked: bool
+    check_address: Address | None
+    check_port: int | None
+    agent_checked: bool
+    agent_address: Address | None
+    agent_port: int | None
+    backup: bool
+    settings: CheckSettings
+
+
+class Proxy:
+    """Reads the lines of one section, on top of what its defaults say."""
+
+    def __init__(
+        self,
+        kind: str,
+        name: str,
+        parent: Proxy | None,
+        address: Callable[[str], Address | None],
+    ) -> None:
+        self.kind, self.name = kind, name
+        self.binds: list[str] = []
+        self.mode: str = parent.mode if parent else "tcp"
+        self.timeouts: dict[str, int] = dict(parent.timeouts) if parent else {}
+        self.options: set[str] = set(parent.options) if parent else set()
+        self._check: str | None = parent._check if parent else "tcp"
+        self._default: Params = dict(parent._default) if parent else {}
+        self._servers: dict[str, tuple[str, Params]] = {}
+        self._address = address
+
+    def line(self, words: list[str]) -> None:
+        word, rest = words[0], words[1:]
+        if word == "bind" and rest:
+            self.binds += [text for text in rest[0].split(",") if text]
+        elif word == "mode" and rest:
+            self.mode = rest[0]
+        elif word == "timeout" and len(rest) > 1:
+            value = milliseconds(rest[1])
+            if value is not None:
+                self.timeouts[rest[0]] = value
+        elif word == "option" and rest:
+            self._option(rest[0], True)
+        elif words[:2] == ["no", "option"] and len(words) > 2:
+            self._option(words[2], False)
+        elif word == "default-server":
+            self._default = _parameters(rest, self._default)
+        elif word == "server" and len(rest) > 1:
+            self._servers[rest[0]] = rest[1], _parameters(rest[2:], self._default)
+        elif word == "server-template" and len(rest) > 2:
+            params = _parameters(rest[3:], self._default)
+            for name in _template(rest[0], rest[1]):
+                self._servers[name] = rest[2], params
+        elif word == "healthcheck":
+            self._check = None
+        elif word == "http-reuse" and rest:
+            self.options.add(f"http-reuse {rest[0]}")
+
+    def _option(self, name: str, on: bool) -> None:
+        if name in CHECKS:
+            self._check = CHECKS[name] if on else "tcp"
+        elif name in TELLING:
+            (self.options.add if on else self.options.discard)(f"option {name}")
+
+    def configured(self) -> dict[str, ConfiguredServer]:
+        """Its servers by ``backend/server``: last, since a timeout may follow a server."""
+        found = {}
+        for name, (text, params) in self._servers.items():
+            if "check-reuse-pool" in params:
+                self.options.add("check-reuse-pool")
+            found[f"{self.name}/{name}"] = self._server(self._address(text), params)
+        return found
+
+    def _server(self, where: Address | None, params: Params) -> ConfiguredServer:
+        def at(word: str) -> Address | None:
+            return self._address(params[word]) if word in params else None
+
+        return ConfiguredServer(
+            mode=self.mode,
+            address=where,
+            checked="check" in params,
+            check_address=at("addr"),
+            check_port=number(params.get("port", "")),
+            agent_checked="agent-check" in params,
+            agent_address=at("agent-addr") or at("addr"),
+            agent_port=number(params.get("agent-port", "")),
+            backup="backup" in params,
+            settings=self._settings(params),
+        )
+
+    def _settings(self, params: Params) -> CheckSettings:
+        return CheckSettings(
+            inter_ms=milliseconds(params.get("inter", "")),
+            fastinter_ms=milliseconds(params.get("fastinter", "")),
+            downinter_ms=milliseconds(params.get("downinter", "")),
+            agent_inter_ms=milliseconds(params.get("agent-inter", "")),
+            timeout_check_ms=self.timeouts.get("check") or None,
+            timeout_connect_ms=self.timeouts.get("connect") or None,
+            kind=self._check,
+        )
+
+
+def _parameters(words: list[str], inherited: Params) -> Params:
+    """The words of a server's line over those of `default-server`."""
+    params = dict(inherited)
+    rest = iter(words)
+    for word in rest:
+        if word in TIMES or word in VALUES:
+            params[word] = next(rest, "")
+        elif word in ONE_MORE:
+            next(rest, None)
+        elif word in FLAGS:
+            params[word] = ""
+        elif word.startswith("no-"):
+            params.pop(word.removeprefix("no-"), None)
+    return params
+
+
+def _template(prefix: str, numbers: str) -> Iterator[str]:
+    """``server-template web 1-3`` → web1, web2, web3; ``3`` means the same."""
+    low, dash, high = numbers.partition("-")
+    first, last = (number(low), number(high)) if dash else (1, number(low))
+    if first is not None and last is not None:
+        yield from (f"{prefix}{each}" for each in range(first, min(last, first + 4095) + 1))

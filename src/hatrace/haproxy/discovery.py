@@ -1,0 +1,234 @@
+"""Which HAProxy processes are on this host, and which part each plays: from /proc alone.
+
+Cheap enough for every second: only processes that are new, young or already known are looked
+at, all of them again now and then (an exec changes what a pid is).  A process is told from a
+later one with the same pid by its start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hatrace.haproxy import arguments, procfs
+from hatrace.haproxy.arguments import Arguments
+from hatrace.haproxy.version import Versions
+from hatrace.model.topology import Kind, Process
+
+NAME = re.compile(r"haproxy(?:[-_.]?v?\d[\w.~+-]*|-debug|-dbg)?")
+"""Names of HAProxy's binary: not those of its exporters, controllers and agents."""
+YOUNG_NS = 10_000_000_000
+FULL_SCAN_NS = 10_000_000_000
+SETTLED_NS = 2_000_000_000
+"""A fork that is older than this is no child on its way to exec (an external check)."""
+
+Key = tuple[int, int]
+"""Pid and start in ticks."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What does not change in a process's life, but by an exec: read once per command line."""
+
+    stat: procfs.Stat
+    words: tuple[str, ...]
+    arguments: Arguments
+    inner: int | None
+    netns: int | None
+    mount_ns: int | None
+    root: str
+    version: str | None
+
+    @property
+    def seen_as(self) -> int:
+        """Its pid as it and its siblings see it."""
+        return self.inner or self.stat.pid
+
+
+class Finder:
+    """Finds HAProxy's processes again and again.
+
+    ``names``: further command names to take for HAProxy; ``pids``: only these processes, their
+    workers and their master (empty: all).
+    """
+
+    def __init__(self, names: Iterable[str] = (), pids: Iterable[int] = ()) -> None:
+        self._names = frozenset(name[:15] for name in names)
+        self._pids = frozenset(pids)
+        self._known: dict[Key, _Found] = {}
+        self._others: dict[int, int] = {}
+        """When each pid that is no HAProxy was first seen."""
+        self._full_ns = 0
+        self._versions = Versions()
+        self._mount_ns = procfs.namespace(os.getpid(), "mnt")
+
+    def scan(self) -> tuple[Process, ...]:
+        """The processes as of now, by pid."""
+        now_ns = time.monotonic_ns()
+        full = now_ns - self._full_ns > FULL_SCAN_NS
+        if full:
+            self._full_ns = now_ns
+        known: dict[Key, _Found] = {}
+        states: dict[int, procfs.Stat] = {}
+        others: dict[int, int] = {}
+        for pid in procfs.pids():
+            first_ns = self._others.get(pid)
+            if first_ns is not None and not full and now_ns - first_ns > YOUNG_NS:
+                others[pid] = first_ns
+                continue
+            stat = procfs.stat(pid)
+            if stat is None or stat.state in "ZX":
+                continue
+            key = pid, stat.started_ticks
+            found = self._look(stat)
+            if found is None:
+                others[pid] = first_ns if first_ns is not None else now_ns
+            else:
+                known[key], states[pid] = found, stat
+        self._known, self._others = known, others
+        return self._classified({f.stat.pid: f for f in known.values()}, states, now_ns)
+
+    def _look(self, stat: procfs.Stat) -> _Found | None:
+        """All of one process, if it is HAProxy; None else, or if it vanished meanwhile."""
+        if not self._is_haproxy(stat):
+            return None
+        old = self._known.get((stat.pid, stat.started_ticks))
+        words = procfs.words(stat.pid, "cmdline")
+        if not words:
+            return None
+        if old is not None and old.words == words:
+            return old
+        mount_ns = procfs.namespace(stat.pid, "mnt")
+        here = mount_ns is None or mount_ns == self._mount_ns
+        root = procfs.link(stat.pid, "root") or "/" if here else f"/proc/{stat.pid}/root"
+        return _Found(
+            stat,
+            words,
+            arguments.parse(words),
+            procfs.inner_pid(stat.pid),
+            procfs.namespace(stat.pid, "net"),
+            mount_ns,
+            root,
+            self._versions.of(stat.pid, trusted=here),
+        )
+
+    def _is_haproxy(self, stat: procfs.Stat) -> bool:
+        if stat.comm in self._names or NAME.fullmatch(stat.comm):
+            return True
+        binary = procfs.link(stat.pid, "exe")
+        if binary is None:
+            return False
+        return NAME.fullmatch(Path(binary.removesuffix(" (deleted)")).name) is not None
+
+    def _classified(
+        self, found: Mapping[int, _Found], states: Mapping[int, procfs.Stat], now_ns: int
+    ) -> tuple[Process, ...]:
+        parents = {pid: states[pid].parent_pid for pid in found}
+        masters = _masters(found, parents, now_ns)
+        kinds: dict[int, Kind] = dict.fromkeys(masters, Kind.MASTER)
+        for master in masters:
+            workers = [pid for pid, parent in parents.items() if parent == master]
+            old = _replaced([found[pid] for pid in workers], [found[master], *_all(found, workers)])
+            for pid in workers:
+                kinds[pid] = Kind.OLD_WORKER if pid in old else Kind.WORKER
+        alone = [f for pid, f in found.items() if pid not in kinds and parents[pid] not in found]
+        replaced = _replaced(alone, alone, newest_only=False)
+        for each in alone:
+            gone_by = each.stat.pid in replaced
+            kinds[each.stat.pid] = Kind.OLD_WORKER if gone_by else Kind.STANDALONE
+        wanted = self._wanted(kinds, parents)
+        return tuple(
+            _process(found[pid], states[pid], kinds[pid], found.get(parents[pid]))
+            for pid in sorted(wanted)
+        )
+
+    def _wanted(self, kinds: Mapping[int, Kind], parents: Mapping[int, int]) -> set[int]:
+        if not self._pids:
+            return set(kinds)
+        named = {pid for pid in kinds if pid in self._pids}
+        workers = {pid for pid in kinds if parents[pid] in named}
+        above = {parents[pid] for pid in named if parents[pid] in kinds}
+        return named | workers | above
+
+
+def _all(found: Mapping[int, _Found], pids: Iterable[int]) -> list[_Found]:
+    return [found[pid] for pid in pids]
+
+
+def _masters(found: Mapping[int, _Found], parents: Mapping[int, int], now_ns: int) -> set[int]:
+    """Those which say so on their command line, or have a child that is HAProxy and stays.
+
+    A worker has its master's command line, so a child of a candidate is never a master.
+    """
+    masters = set()
+    for pid, process in found.items():
+        if parents[pid] in found:
+            continue
+        children = [found[child] for child, parent in parents.items() if parent == pid]
+        settled = any(now_ns - child.stat.started_ns > SETTLED_NS for child in children)
+        if process.arguments.master or settled:
+            masters.add(pid)
+    return masters
+
+
+def _replaced(
+    workers: list[_Found], family: Iterable[_Found], newest_only: bool = True
+) -> set[int]:
+    """Which of ``workers`` are old: named after -sf or -st by a later relative of theirs.
+
+    Where that leaves more than one (a reload that has just begun, or failed) the newest is the
+    current one, but that workers born together are `nbproc`'s (up to 2.4).
+    """
+    age = {worker.stat.pid: worker.stat.started_ticks for worker in workers}
+    named: set[int] = set()
+    for relative in family:
+        for worker in workers:
+            later = relative.stat.started_ticks > age[worker.stat.pid]
+            listed = worker.seen_as in relative.arguments.replaces
+            same_space = (worker.inner is None) == (relative.inner is None)
+            master = relative.stat.pid == worker.stat.parent_pid
+            if listed and same_space and (later or master):
+                named.add(worker.stat.pid)
+    if not newest_only:
+        return named
+    rest = (age.keys() - named) or set(age)
+    newest = max((age[pid] for pid in rest), default=0)
+    together = 1_000_000_000 // procfs.TICK_NS
+    current = {pid for pid in rest if newest - age[pid] < together}
+    return age.keys() - current
+
+
+def _process(found: _Found, stat: procfs.Stat, kind: Kind, parent: _Found | None) -> Process:
+    """As `model.topology` has it.  A worker may have gone into a chroot: its master has not."""
+    above = parent if parent is not None else found
+    return Process(
+        pid=stat.pid,
+        kind=kind,
+        parent_pid=stat.parent_pid,
+        comm=stat.comm,
+        started_ns=found.stat.started_ns,
+        version=found.version,
+        fd_limit=procfs.fd_limit(stat.pid),
+        fd_used=procfs.fd_used(stat.pid),
+        netns=found.netns,
+        config_files=config_paths(above.arguments, procfs.link(above.stat.pid, "cwd") or "/"),
+        command_line=found.words,
+        container_pid=found.inner,
+        root=above.root,
+        stopped=stat.state in "Tt",
+    )
+
+
+def config_paths(given: Arguments, cwd: str) -> tuple[str, ...]:
+    """Absolute, as the process sees them: ``-C`` and the working directory resolved."""
+    folder = Path(cwd, given.folder or "")
+    return tuple(os.path.normpath(folder / path) for path in given.config)
+
+
+def reloaded(process: Process, reloads: int | None, version: str | None) -> Process:
+    """With what only its master says."""
+    return replace(process, reloads=reloads, version=version or process.version)
