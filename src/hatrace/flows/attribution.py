@@ -13,9 +13,10 @@ from dataclasses import replace
 
 from hatrace.flows import inbound
 from hatrace.flows.behaviour import Habit, judge
+from hatrace.flows.doubt import less_sure, lower_of
 from hatrace.flows.owners import Owners
 from hatrace.flows.places import Place, labels
-from hatrace.flows.scans import Totals
+from hatrace.flows.scans import Suspects, Totals
 from hatrace.flows.told import Told
 from hatrace.model.attribution import UNATTRIBUTED, Attribution, Role
 from hatrace.model.event import Descriptor, Stream, Target
@@ -24,6 +25,9 @@ from hatrace.model.flow import Flag, Flow, State
 
 WELL_KNOWN = {53: Role.RESOLVER, 853: Role.RESOLVER, 514: Role.LOG, 6514: Role.LOG}
 ENDPOINT_ROLES = {"peers": Role.PEERS, "resolver": Role.RESOLVER, "log": Role.LOG}
+COMMAND_LINES = {"GLOBAL": Role.CLI, "MASTER": Role.MASTER_CLI}
+"""HAProxy's own frontends behind its command-line sockets."""
+REMEMBERED_ROUTES = 65_536
 REMEMBERED_HABITS = 2_048
 """Addresses which take both sessions and checks, whose rhythm is followed."""
 
@@ -34,8 +38,9 @@ Route = tuple[int, str, bytes, int]
 class Attributor:
     """Joins what the kernel showed with what HAProxy told; remembers the answer per target."""
 
-    def __init__(self, told: Told, totals: Totals, owners: Owners) -> None:
+    def __init__(self, told: Told, totals: Totals, suspects: Suspects, owners: Owners) -> None:
         self._told = told
+        self._suspects = suspects
         self._totals = totals
         self._owners = owners
         self._routes: dict[Route, tuple[Attribution, Place | None]] = {}
@@ -66,7 +71,9 @@ class Attributor:
         return self.route(target.pid, name, target.address, target.port)[0]
 
     def came_in(self, flow: Flow) -> bool:
-        """Whether it was accepted; of an adopted flow its target knows."""
+        """Whether it was accepted; of an adopted flow the listeners and its target tell."""
+        if flow.preexisting and self._suspects.listening(flow.netns, flow.lport):
+            return True
         if flow.flags & (Flag.ACCEPTED | Flag.CONNECTED):
             return bool(flow.flags & Flag.ACCEPTED)
         target = self._totals.rows.get(flow.target)
@@ -105,7 +112,8 @@ class Attributor:
     ) -> tuple[Attribution, Place | None]:
         """What goes from this process to this address; with the place, where that alone does
         not tell sessions and checks apart."""
-        if self._revision != self._told.revision:
+        full = len(self._routes) >= REMEMBERED_ROUTES
+        if self._revision != self._told.revision or full:
             self._routes.clear()
             self._revision = self._told.revision
         key = (pid, comm, address, port)
@@ -130,7 +138,7 @@ class Attributor:
                 found = _of_former(former)
         found = found or self._elsewhere(pid, address, port, places is not None)
         if ours is None:
-            found = less_sure(found, "its owner is unknown")
+            found = less_sure(found, f"{f'pid {pid}' if pid else 'its owner'} is not known")
         elif places is not None and teller != pid:
             found = less_sure(found, f"by the server list of pid {teller}, its own is unknown")
         return found, shared
@@ -172,24 +180,31 @@ class Attributor:
         if not flow.inode:
             return found
         for pid, stream in self._streams_of(flow):
-            label = f"{stream.backend}/{stream.server}"
-            if found.role in (Role.CLIENT, Role.LISTENER):
-                return Attribution(
-                    Role.CLIENT, stream.frontend, Confidence.CERTAIN, _by("show sess", pid)
-                )
-            return Attribution(Role.SERVER, label, Confidence.CERTAIN, _by("show sess", pid))
+            return _of_stream(stream, found, pid, front=self.came_in(flow))
         for pid, one in self._descriptors_of(flow):
             confirmed = _of_descriptor(one, found, pid)
             if confirmed is not None:
                 return confirmed
+        if found.role is Role.CHECK and found.confidence is Confidence.POSSIBLE:
+            return self._without_stream(flow, found)
+        return found
+
+    def _without_stream(self, flow: Flow, found: Attribution) -> Attribution:
+        """What may be a check is likelier one if no stream has it."""
+        for holder in self._owners.fds.of(flow.inode):
+            said = self._told.streams.get(holder.pid)
+            if said is not None and said.complete and _was_there(flow, said.at_ns):
+                why = f"{found.reason}; no stream of pid {holder.pid} has it"
+                return replace(found, confidence=Confidence.LIKELY, reason=why)
         return found
 
     def _streams_of(self, flow: Flow) -> Iterator[tuple[int, Stream]]:
-        """The streams that name an fd of this socket."""
+        """The streams that name an fd of this socket, as the side that it is."""
         if not self._told.streams:
             return
+        front = self.came_in(flow)
         for holder in self._owners.fds.of(flow.inode):
-            said = self._told.stream_fds(holder.pid).get(holder.fd)
+            said = self._told.stream_fds(holder.pid, front).get(holder.fd)
             if said is not None and _was_there(flow, self._told.streams[holder.pid].at_ns):
                 yield holder.pid, said
 
@@ -252,12 +267,22 @@ def _of_former(place: Place) -> Attribution:
 
 def _weigh(done: Attribution, place: Attribution, shared: Place) -> Attribution:
     """What a flow did, under the doubts of its place."""
-    users = shared.sessions
-    if done.role is not Role.SERVER:
-        users = shared.checks or shared.agents
     role = Role.AGENT if done.role is Role.CHECK and not shared.checks else done.role
-    sure = min(done.confidence, place.confidence, key=ORDER.index)
+    users = {Role.CHECK: shared.checks, Role.AGENT: shared.agents}.get(role, shared.sessions)
+    sure = lower_of(done.confidence, place.confidence)
     return Attribution(role, labels(users), sure, done.reason)
+
+
+def _of_stream(stream: Stream, found: Attribution, pid: int, *, front: bool) -> Attribution:
+    """One side of a stream.  Those of the command line have frontends of HAProxy's own."""
+    why = _by("show sess", pid)
+    if front:
+        role = COMMAND_LINES.get(stream.frontend, Role.CLIENT)
+        label = stream.frontend if role is Role.CLIENT else ""
+        return Attribution(role, label, Confidence.CERTAIN, why)
+    named = bool(stream.backend and stream.server)
+    label = f"{stream.backend}/{stream.server}" if named else found.label
+    return Attribution(Role.SERVER, label, Confidence.CERTAIN, why)
 
 
 def _of_descriptor(one: Descriptor, found: Attribution, pid: int) -> Attribution | None:
@@ -280,12 +305,3 @@ def _of_descriptor(one: Descriptor, found: Attribution, pid: int) -> Attribution
     if one.kind in ("cli", "master-cli"):
         return Attribution(Role(one.kind), "", Confidence.CERTAIN, why)
     return None
-
-
-ORDER = (Confidence.POSSIBLE, Confidence.LIKELY, Confidence.CERTAIN)
-
-
-def less_sure(one: Attribution, because: str) -> Attribution:
-    """The same, a step less sure, with the doubt beside the reason."""
-    lower = ORDER[max(0, ORDER.index(one.confidence) - 1)]
-    return replace(one, confidence=lower, reason="; ".join(filter(None, (one.reason, because))))

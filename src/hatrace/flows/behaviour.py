@@ -65,10 +65,13 @@ class Habit:
 
     def interval_ms(self, flow: Flow, place: Place) -> float | None:
         """The checks' interval that flows like this one keep; None if they keep none."""
+        connects = self._connects.get(_kind(flow), ())
+        if len(connects) <= LIMITS.distances:
+            return None
         checking = (*place.checks, *place.agents)
-        connects = sorted(self._connects.get(_kind(flow), ()))
+        sorted_ns = sorted(connects)
         for step in dict.fromkeys((1, len(checking))):
-            distances = [b - a for a, b in zip(connects, connects[step:], strict=False)]
+            distances = [b - a for a, b in zip(sorted_ns, sorted_ns[step:], strict=False)]
             for interval in sorted({ms for one in checking for ms in intervals_ms(one)}):
                 if _regular(distances, interval * 1e6):
                     return interval
@@ -87,13 +90,6 @@ def _regular(distances_ns: Sequence[int], interval_ns: float) -> bool:
     margin_ns = LIMITS.tolerance * interval_ns
     fitting = sum(abs(distance - interval_ns) <= margin_ns for distance in distances_ns)
     return fitting >= LIMITS.regular * len(distances_ns)
-
-
-def may_be_check(flow: Flow) -> bool:
-    """Whether a finished flow of a busy place is worth a look: few sessions end like this."""
-    if flow.sent_bytes > LIMITS.sent_bytes or flow.received_bytes > LIMITS.received_bytes:
-        return False
-    return bool(flow.flags & (Flag.RST_SENT | Flag.FAILED | Flag.FIN_RECEIVED | Flag.RST_RECEIVED))
 
 
 def judge(flow: Flow, place: Place, habit: Habit | None) -> Attribution:
@@ -142,7 +138,7 @@ def _check_limit_ms(server: Server) -> int:
 
 def _silent(flow: Flow, place: Place) -> Attribution:
     """A flow which carried nothing either way."""
-    if not flow.established_ns and not flow.preexisting:
+    if flow.state == State.SYN_SENT or not (flow.established_ns or flow.preexisting):
         return _unconnected(flow, place)
     if flow.flags & Flag.RST_SENT:
         return _check(Confidence.LIKELY, "it carried nothing and was reset by HAProxy")

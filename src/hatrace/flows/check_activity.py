@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from typing import NamedTuple
 
-from hatrace.flows.attribution import ORDER, Attributor
+from hatrace.flows.attribution import Attributor
 from hatrace.flows.behaviour import LIMITS, longest_check_ns
-from hatrace.flows.check_runs import KEPT, Runs, running
+from hatrace.flows.check_runs import Runs
+from hatrace.flows.doubt import at_least
 from hatrace.flows.places import Pair, Place, agent_pair, check_pair, labels
 from hatrace.flows.rhythm import Rhythm, expected
 from hatrace.flows.scans import Suspects, Totals
@@ -24,7 +25,7 @@ from hatrace.model.event import CheckResult, Servers
 from hatrace.model.finding import Confidence
 from hatrace.model.flow import Flow
 from hatrace.model.topology import Server
-from hatrace.model.world import Check, CheckActivity
+from hatrace.model.world import CheckActivity
 
 MISSED_INTERVALS = 3
 """After so many intervals without a connect there is something to explain."""
@@ -34,6 +35,14 @@ TRACED = re.compile(r"last=([A-Z0-9]+)\(")
 TRACED_END = ("complete", "report", "succeeded", "failed")
 Spot = tuple[int, bytes, int]
 """Worker, and the address and port it checks."""
+
+
+class Counts(NamedTuple):
+    """Checks since hatrace came, and those held now."""
+
+    started: int
+    ended: int
+    held: int
 
 
 class CheckBook:
@@ -49,6 +58,8 @@ class CheckBook:
         self._runs: dict[Spot, Runs] = {}
         self._groups: dict[int, dict[Pair, list[Server]]] = {}
         self._answer: tuple[CheckActivity, ...] | None = None
+        self.flows_reported = True
+        """False for a capture of summary detail."""
 
     # What is learned -------------------------------------------------------------------
 
@@ -151,48 +162,64 @@ class CheckBook:
         now_ns: int,
     ) -> CheckActivity:
         spot = (pid, *pair)
-        runs, rows, server = self._at(spot), self._totals.at(*spot), servers[0]
-        place, shared = self._attributor.route(pid, "", *pair)
+        server, agent = _first(servers, pair)
+        found, shared = self._attributor.route(pid, "", *pair)
         suspects = held.get(spot, [])
         if shared is not None:
             suspects = [flow for flow in suspects if self._is_check(flow)]
-            started, ended, now = runs.ended + len(suspects), runs.ended, len(suspects)
-        else:
-            started, ended = sum(row.born for row in rows), sum(row.gone for row in rows)
-            now = sum(row.open for row in rows)
+        counts = self._counts(spot, suspects, shared is not None)
         process = self._told.processes.get(pid)
-        rhythm = expected(server, process.kind if process is not None else None)
-        agent = check_pair(server) != pair or not server.checked
-        attribution = _attribution(agent, servers, place, shared, bool(started))
-        if not started:
-            attribution = replace(attribution, reason=self._unseen(spot, server, rhythm, now_ns))
+        rhythm = expected(server, process.kind if process is not None else None, agent)
+        if counts.started or counts.held:
+            why = found.reason if shared is None else self._why_shared()
+        else:
+            why = self._unseen(spot, rhythm, now_ns)
+        sure = found.confidence if shared is None else _by_behaviour(counts)
+        runs = self._at(spot)
         return CheckActivity(
             pid=pid,
             server=server,
             agent=agent,
-            started=started,
-            ended=ended,
-            held=now,
+            started=counts.started,
+            ended=counts.ended,
+            held=counts.held,
             expected_ms=rhythm.interval_ms,
             expected_name=rhythm.name,
             observed_ms=runs.observed_ms(suspects, len(servers), shared is None),
-            recent=_latest(runs.recent(), suspects),
-            attribution=attribution,
+            recent=runs.recent(suspects),
+            attribution=Attribution(
+                Role.AGENT if agent else Role.CHECK, labels(servers), sure, why
+            ),
             sharing=len(servers),
         )
 
+    def _counts(self, spot: Spot, suspects: Sequence[Flow], shared: bool) -> Counts:
+        """By the totals where all that goes there are checks, else by recognised flows."""
+        if shared:
+            ended = self._at(spot).ended
+            seen = sum(not flow.preexisting for flow in suspects)
+            return Counts(ended + seen, ended, len(suspects))
+        rows = self._totals.at(*spot)
+        return Counts(
+            sum(row.born for row in rows),
+            sum(row.gone for row in rows),
+            sum(row.open for row in rows),
+        )
+
+    def _why_shared(self) -> str:
+        why = "sessions go there as well; only flows that behave like checks are counted"
+        return why if self.flows_reported else f"{why}, and finished flows were not recorded"
+
     def _is_check(self, flow: Flow) -> bool:
         found = self._attributor.flow(flow)
-        sure = ORDER.index(found.confidence) >= ORDER.index(Confidence.LIKELY)
-        return sure and found.role in (Role.CHECK, Role.AGENT)
+        return found.role in (Role.CHECK, Role.AGENT) and at_least(found, Confidence.LIKELY)
 
-    def _unseen(self, spot: Spot, server: Server, rhythm: Rhythm, now_ns: int) -> str:
+    def _unseen(self, spot: Spot, rhythm: Rhythm, now_ns: int) -> str:
         """Why no connect of a check was seen."""
         if rhythm.interval_ms is None:
-            return {"stopped": "an old worker stops its checks"}.get(
-                rhythm.name, "no checks are made in maintenance"
-            )
-        since_ns = self._runs[spot].since_ns or now_ns
+            old = rhythm.name == "stopped"
+            return "an old worker stops its checks" if old else "in maintenance nothing is checked"
+        since_ns = self._at(spot).since_ns or now_ns
         if now_ns - since_ns < MISSED_INTERVALS * rhythm.interval_ms * 1_000_000:
             return "none is due yet"
         if self._may_reuse(spot[0]):
@@ -233,19 +260,14 @@ def _named(server: Server, name: str) -> bool:
     return name in (server.name, server.label)
 
 
-def _attribution(
-    agent: bool, servers: Sequence[Server], place: Attribution, shared: Place | None, seen: bool
-) -> Attribution:
-    """How sure it is that what was counted are checks of these servers."""
-    role = Role.AGENT if agent else Role.CHECK
-    if shared is None:
-        return Attribution(role, labels(servers), place.confidence, place.reason)
-    sure = Confidence.LIKELY if seen else Confidence.POSSIBLE
-    why = "sessions go there as well; only flows that behave like checks are counted"
-    return Attribution(role, labels(servers), sure, why)
+def _by_behaviour(counts: Counts) -> Confidence:
+    """How sure it is that what was counted among sessions are checks."""
+    return Confidence.LIKELY if counts.started else Confidence.POSSIBLE
 
 
-def _latest(ended: Sequence[Check], suspects: Iterable[Flow]) -> tuple[Check, ...]:
-    """The latest runs, those which are still held included."""
-    now = [running(flow) for flow in suspects if not flow.preexisting]
-    return tuple(sorted([*ended, *now], key=lambda run: run.at_ns)[-KEPT:])
+def _first(servers: Sequence[Server], pair: Pair) -> tuple[Server, bool]:
+    """The server that stands for all, and whether only agents are asked there."""
+    for server in servers:
+        if server.checked and check_pair(server) == pair:
+            return server, False
+    return servers[0], True

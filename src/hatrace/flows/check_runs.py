@@ -76,8 +76,13 @@ class Runs:
         (first_ns, first), (last_ns, last) = recent[1], recent[-1]
         return round((last_ns - first_ns) / 1e6 / (last - first) * sharing, 1)
 
-    def recent(self) -> list[Check]:
-        """The ended runs, oldest first, each with the best word on its result."""
+    def recent(self, held: Iterable[Flow]) -> tuple[Check, ...]:
+        """The latest runs, oldest first, those still held included."""
+        now = [_running(flow) for flow in held if not flow.preexisting]
+        return tuple(sorted([*self._over(), *now], key=lambda run: run.at_ns)[-KEPT:])
+
+    def _over(self) -> list[Check]:
+        """The ended runs, each with the best word on its result."""
         flows = [flow for _, flow in self._flows]
         ends = [flow.released_ns or flow.gone_ns for flow in flows]
         starts = [flow.connect_ns for flow in flows]
@@ -121,9 +126,9 @@ def shown(flow: Flow) -> str:
     return "no answer" if flow.sent_bytes else "connected"
 
 
-def running(flow: Flow) -> Check:
+def _running(flow: Flow) -> Check:
     """A check whose socket is still held, in the words of its state."""
-    words = {
+    words: dict[int, str] = {
         State.SYN_SENT: "connecting",
         State.ESTABLISHED: "running",
         State.CLOSE_WAIT: "closed by the peer, held",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
+from hatrace.flows.doubt import less_sure
 from hatrace.flows.owners import Owners
 from hatrace.flows.places import labels
 from hatrace.flows.told import Told
@@ -22,9 +21,9 @@ def accepted(told: Told, owners: Owners, flow: Flow, pid: int, comm: str) -> Att
     ours = owners.is_haproxy(pid, comm)
     if ours is False:
         return _application(told, comm, flow.laddr, flow.lport)
-    found = _at(told, pid, flow.laddr, flow.lport)
+    found = _at(told, pid, flow.laddr, flow.lport, flow.netns)
     if found is not None:
-        return found
+        return found if ours else less_sure(found, "nobody was seen to accept it yet")
     if ours:
         why = "accepted by HAProxy on a port that no known configuration binds"
         return Attribution(Role.CLIENT, "", LIKELY, why)
@@ -37,7 +36,7 @@ def listener(told: Told, owners: Owners, flow: Flow, pid: int, comm: str) -> Att
     if owners.is_haproxy(pid, comm) is False:
         served = _application(told, comm, flow.laddr, flow.lport)
         return Attribution(Role.LISTENER, served.label, CERTAIN, f"{name} listens; not HAProxy")
-    found = _at(told, pid, flow.laddr, flow.lport)
+    found = _at(told, pid, flow.laddr, flow.lport, flow.netns)
     if found is None:
         why = "it listens on a port that no known configuration binds"
         return Attribution(Role.LISTENER, "", CERTAIN, why)
@@ -46,7 +45,7 @@ def listener(told: Told, owners: Owners, flow: Flow, pid: int, comm: str) -> Att
 
 def target(told: Told, owners: Owners, row: Target) -> Attribution:
     """Totals of what comes in at an address; who accepts it, the totals do not say."""
-    found = _at(told, 0, row.address, row.port)
+    found = _at(told, 0, row.address, row.port, row.netns)
     if found is not None:
         return found
     if owners.only_haproxy:
@@ -82,32 +81,52 @@ def tcp_address(path: str) -> tuple[bytes, int] | None:
         return None
 
 
-def _at(told: Told, pid: int, address: bytes, port: int) -> Attribution | None:
-    """What HAProxy has at a local address: a command-line socket or a frontend."""
+def _at(told: Told, pid: int, address: bytes, port: int, netns: int) -> Attribution | None:
+    """What HAProxy has at a local address: a command-line socket, a frontend or its peers."""
     socket = command_socket(told, address, port)
     if socket is not None:
         role = Role.MASTER_CLI if socket.master else Role.CLI
         sure = CERTAIN if pid in (0, socket.pid) else LIKELY
         return Attribution(role, "", sure, f"the command-line socket {socket.path}")
-    binds = list(_binds(told, pid, address, port))
+    binds = _binds(told, pid, address, port, netns)
     if not binds:
-        return None
+        return _peers(told, address, port)
     label = ", ".join(dict.fromkeys(bind.frontend for _, bind in binds))
     if any(teller == pid for teller, _ in binds) or not pid:
         return Attribution(Role.CLIENT, label, CERTAIN, "its configuration binds that port")
     tellers = ", ".join(str(teller) for teller in dict.fromkeys(teller for teller, _ in binds))
-    why = f"the configuration of pid {tellers} binds that port; its own is unknown"
+    own = "its own does not" if pid in told.configured else "its own is unknown"
+    why = f"the configuration of pid {tellers} binds that port; {own}"
     return Attribution(Role.CLIENT, label, LIKELY, why)
 
 
-def _binds(told: Told, pid: int, address: bytes, port: int) -> Iterator[tuple[int, Bind]]:
-    """The binds which cover a local address, and whose configuration has them; only the
-    worker's own where that is known."""
-    own = told.configured.get(pid)
-    for configured in (own,) if own is not None else told.configured.values():
-        for bind in configured.binds:
-            if bind.port == port and _covers(bind.address, address):
-                yield configured.pid, bind
+def _peers(told: Told, address: bytes, port: int) -> Attribution | None:
+    """The address at which this process, itself a peer, is called by the others."""
+    for configured in told.configured.values():
+        for one in configured.endpoints:
+            if one.kind == "peers" and one.port == port and _covers(one.address, address):
+                return Attribution(Role.PEERS, one.name, LIKELY, f"{one.name} lives there")
+    return None
+
+
+def _binds(told: Told, pid: int, address: bytes, port: int, netns: int) -> list[tuple[int, Bind]]:
+    """The binds which cover a local address, with the pid whose configuration has them: the
+    owner's own, or for want of these others' in the same network namespace."""
+    found = [
+        (configured.pid, bind)
+        for configured in told.configured.values()
+        if configured.pid == pid or _same_netns(told, configured.pid, netns)
+        for bind in configured.binds
+        if bind.port == port and _covers(bind.address, address)
+    ]
+    return [(teller, bind) for teller, bind in found if teller == pid] or found
+
+
+def _same_netns(told: Told, pid: int, netns: int) -> bool:
+    """False only where both are known and differ."""
+    process = told.processes.get(pid)
+    known = process.netns if process is not None else None
+    return not known or not netns or known == netns
 
 
 def _covers(bound: bytes, address: bytes) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections import Counter, deque
 from enum import Enum, auto
 
-from hatrace.flows.attribution import ORDER, Attributor
-from hatrace.flows.behaviour import may_be_check
+from hatrace.flows.attribution import Attributor
 from hatrace.flows.check_activity import CheckBook
+from hatrace.flows.doubt import at_least
+from hatrace.flows.finished import Want
 from hatrace.flows.inbound import command_socket
 from hatrace.flows.scans import Totals, same_target
 from hatrace.flows.told import Told
@@ -25,6 +26,10 @@ WAITING = 4_096
 WAITING_PER_TARGET = 32
 """As many as a server's history of checks shows."""
 COMMAND_FLOWS = 256
+NO_TARGET = 0
+"""The index under which the kernel counts what found no room, and sockets never connected."""
+LEAST = Confidence.LIKELY
+"""A flow that is less surely a check is not counted as one."""
 CHECKS = (Role.CHECK, Role.AGENT)
 
 
@@ -55,12 +60,14 @@ class Desk:
         self._waiting_for: Counter[int] = Counter()
         self.command_flows: deque[Flow] = deque(maxlen=COMMAND_FLOWS)
 
-    def wants(self, index: int) -> bool:
-        """Whether flows of this target are worth unpacking now."""
+    def wants(self, index: int) -> Want:
+        """Which flows of this target are worth unpacking now."""
         use = self._use(index)
-        if use is Use.UNDECIDED:
-            return self._waiting_for[index] < WAITING_PER_TARGET
-        return use is not Use.NOTHING
+        if use is Use.NOTHING:
+            return Want.NONE
+        if use is Use.UNDECIDED and self._waiting_for[index] >= WAITING_PER_TARGET:
+            return Want.NONE
+        return Want.LIKE_CHECKS if use is Use.MIXED else Want.ALL
 
     def take(self, flow: Flow) -> None:
         use = self._use(flow.target)
@@ -68,7 +75,7 @@ class Desk:
             self._wait(flow)
         elif use is Use.CHECKS:
             self._checks.ended(flow)
-        elif use is Use.MIXED and may_be_check(flow):
+        elif use is Use.MIXED:
             self._look_at(flow)
         elif use is Use.COMMANDS:
             self.command_flows.append(flow)
@@ -88,7 +95,7 @@ class Desk:
     def _look_at(self, flow: Flow) -> None:
         self._attributor.learn(flow)
         found = self._attributor.flow(flow)
-        if found.role in CHECKS and ORDER.index(found.confidence) >= ORDER.index(LEAST):
+        if found.role in CHECKS and at_least(found, LEAST):
             self._checks.ended(flow)
 
     def _use(self, index: int) -> Use:
@@ -97,7 +104,7 @@ class Desk:
             self._revision = self._told.revision
         row = self._totals.rows.get(index)
         if row is None:
-            return Use.UNDECIDED
+            return Use.UNDECIDED if index != NO_TARGET else Use.MIXED
         known = self._uses.get(index)
         if known is None or not (known[0] is row or same_target(known[0], row)):
             known = self._uses[index] = row, self._decide(row)
@@ -113,7 +120,3 @@ class Desk:
         if role is Role.UNKNOWN and self._told.places(row.pid)[0] is None:
             return Use.UNDECIDED
         return Use.CHECKS if role in CHECKS else Use.NOTHING
-
-
-LEAST = Confidence.LIKELY
-"""A flow that is less surely a check is not counted as one."""

@@ -21,7 +21,7 @@ class Rhythm(NamedTuple):
     name: str
 
 
-def expected(server: Server, kind: Kind | None) -> Rhythm:
+def expected(server: Server, kind: Kind | None, agent: bool = False) -> Rhythm:
     """The interval in force for ``server``, checked by a process of this kind."""
     status = server.status or ""
     if kind is Kind.OLD_WORKER:
@@ -29,6 +29,8 @@ def expected(server: Server, kind: Kind | None) -> Rhythm:
     if status.startswith("MAINT"):
         return Rhythm(None, "maintenance")
     settings = server.settings
+    if agent:
+        return _agent(server)
     if "/" in status and settings.fastinter_ms is not None:
         return Rhythm(settings.fastinter_ms, "fastinter")
     if status == "DOWN" and settings.downinter_ms is not None:
@@ -38,8 +40,23 @@ def expected(server: Server, kind: Kind | None) -> Rhythm:
     return Rhythm(settings.inter_ms, "inter")
 
 
+def _agent(server: Server) -> Rhythm:
+    """An agent is asked at one interval, whatever it answers."""
+    settings = server.settings
+    if settings.agent_inter_ms is not None:
+        return Rhythm(settings.agent_inter_ms, "agent-inter")
+    if settings.inter_ms is not None:
+        return Rhythm(settings.inter_ms, "inter")
+    return Rhythm(DEFAULT_INTER_MS, "default")
+
+
 def intervals_ms(server: Server) -> tuple[int, ...]:
     """Every interval that its checks may keep."""
     settings = server.settings
-    known = (settings.inter_ms or DEFAULT_INTER_MS, settings.fastinter_ms, settings.downinter_ms)
+    known = (
+        settings.inter_ms or DEFAULT_INTER_MS,
+        settings.fastinter_ms,
+        settings.downinter_ms,
+        settings.agent_inter_ms,
+    )
     return tuple(ms for ms in known if ms)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from hatrace.flows.finished import whole
 from hatrace.model.event import Holder, Holders, Open, Target, Targets
-from hatrace.model.flow import Flow, flows
+from hatrace.model.flow import Flow, State, flows
 from hatrace.model.world import Key, Rate
 
 REMEMBERED_KEYS = 65_536
@@ -24,6 +24,7 @@ class Suspects:
     def __init__(self) -> None:
         self.open: dict[Key, Flow] = {}
         self._first_ns: dict[Key, int] = {}
+        self._listening: set[tuple[int, int]] = set()
         self.left_out: int | None = None
         """Flows that matched in the latest scan without finding room; None before the first."""
 
@@ -31,6 +32,9 @@ class Suspects:
         """Takes the scan for the whole of what is open; returns the flows it reports anew."""
         self.open = {flow.key: flow for flow in flows(whole(event.records))}
         self.left_out = max(0, event.matched - len(self.open))
+        self._listening = {
+            (flow.netns, flow.lport) for flow in self.open.values() if flow.state == State.LISTEN
+        }
         new = [flow for key, flow in self.open.items() if key not in self._first_ns]
         known = self._first_ns if self.left_out else self._still_open()
         known.update((flow.key, event.at_ns) for flow in new)
@@ -45,6 +49,10 @@ class Suspects:
     def _forget_one(self, known: dict[Key, int]) -> None:
         """Drops the oldest sighting of a flow which the latest scan did not report."""
         del known[next(key for key in known if key not in self.open)]
+
+    def listening(self, netns: int, port: int) -> bool:
+        """Whether a traced process listens on the port (each scan reports all listeners)."""
+        return (netns, port) in self._listening
 
     def first_ns(self, key: Key, otherwise_ns: int) -> int:
         return self._first_ns.get(key, otherwise_ns)

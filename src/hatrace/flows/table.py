@@ -47,8 +47,9 @@ class Table:
         self._suspects, self._totals = Suspects(), Totals()
         self._fds, self._names = Fds(), Names()
         self._owners = Owners(info, self._told, self._fds, self._names)
-        self._attributor = Attributor(self._told, self._totals, self._owners)
+        self._attributor = Attributor(self._told, self._totals, self._suspects, self._owners)
         self._checks = CheckBook(self._told, self._totals, self._suspects, self._attributor)
+        self._checks.flows_reported = info.detail != "summary"
         self._desk = Desk(self._told, self._totals, self._attributor, self._checks)
         self._troubles: dict[tuple[str, str], Trouble] = {}
         self._log: deque[LogLine] = deque(maxlen=LOG_LINES)

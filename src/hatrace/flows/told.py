@@ -7,6 +7,7 @@ a while, since its last flows may be reported after it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from hatrace.flows.places import Places
@@ -35,6 +36,11 @@ def bound(table: dict[int, Value], limit: int) -> None:
         del table[next(iter(table))]
 
 
+def _parts(processes: Mapping[int, Process]) -> set[tuple[int, Kind, str, int | None]]:
+    """What of the processes an attribution rests on."""
+    return {(one.pid, one.kind, one.comm, one.netns) for one in processes.values()}
+
+
 class Told:
     """Folds what HAProxy's sources say; `revision` grows whenever an attribution may change."""
 
@@ -48,21 +54,21 @@ class Told:
         self.descriptors: dict[int, Descriptors] = {}
         self.command_sockets: CommandSockets | None = None
         self.revision = 0
-        self._stream_fds: dict[int, dict[int, Stream]] = {}
+        self._stream_fds: dict[int, tuple[dict[int, Stream], dict[int, Stream]]] = {}
         self._descriptor_fds: dict[int, dict[int, Descriptor]] = {}
         self._places: dict[int, Places] = {}
         """Newest last, workers that have gone included."""
 
     def apply_processes(self, event: Processes) -> None:
         now = {process.pid: process for process in event.processes}
-        for pid in self.processes.keys() - now.keys():
-            self.past[pid] = self.processes[pid]
-            self._forget(pid)
-        for pid in now:
-            self.past.pop(pid, None)
+        gone = {pid: one for pid, one in self.processes.items() if pid not in now}
+        self.past = {pid: one for pid, one in self.past.items() if pid not in now} | gone
         bound(self.past, REMEMBERED_PIDS)
+        for pid in self.past:
+            self._forget(pid)
+        if _parts(self.processes) != _parts(now):
+            self.revision += 1
         self.processes = now
-        self.revision += 1
 
     def _forget(self, pid: int) -> None:
         """A process has gone: what it said holds no more, but for where its flows went."""
@@ -87,9 +93,11 @@ class Told:
         self.revision += 1
 
     def apply_configured(self, event: Configured) -> None:
+        before = self.configured.get(event.pid)
+        if before is None or replace(before, at_ns=event.at_ns) != event:
+            self.revision += 1
         self.configured[event.pid] = event
         bound(self.configured, REMEMBERED_PIDS + len(self.processes))
-        self.revision += 1
 
     def apply_info(self, event: Info) -> None:
         self.infos[event.pid] = event
@@ -105,16 +113,15 @@ class Told:
         bound(self.descriptors, REMEMBERED_PIDS + len(self.processes))
         self._descriptor_fds.clear()
 
-    def stream_fds(self, pid: int) -> Mapping[int, Stream]:
-        """The streams that worker ``pid`` named, by either side's fd."""
+    def stream_fds(self, pid: int, front: bool) -> Mapping[int, Stream]:
+        """The streams that worker ``pid`` named, by the fd of their front or back side."""
         if pid not in self._stream_fds:
             said = self.streams.get(pid)
-            known = self._stream_fds[pid] = {}
-            for stream in said.streams if said is not None else ():
-                for fd in (stream.front_fd, stream.back_fd):
-                    if fd is not None:
-                        known[fd] = stream
-        return self._stream_fds[pid]
+            known = said.streams if said is not None else ()
+            fronts = {one.front_fd: one for one in known if one.front_fd is not None}
+            backs = {one.back_fd: one for one in known if one.back_fd is not None}
+            self._stream_fds[pid] = backs, fronts
+        return self._stream_fds[pid][front]
 
     def descriptor_fds(self, pid: int) -> Mapping[int, Descriptor]:
         """What worker ``pid`` said of its fds."""
