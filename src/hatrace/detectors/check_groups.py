@@ -1,0 +1,161 @@
+"""Check sockets by process, address and port, and which of them are over.
+
+HAProxy runs one check of a server at a time: the next starts only after the socket of the
+one before is closed.  So of each check task (a server's health check, its agent check) at
+most one socket is held, and a socket is over at the latest when the next check starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hatrace.model.address import endpoint
+from hatrace.model.attribution import Attribution
+from hatrace.model.finding import Confidence
+from hatrace.model.flow import Flow, State
+from hatrace.model.topology import Server
+from hatrace.model.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What it takes; each with its reason."""
+
+    least: int = 2
+    """Sockets beyond one per task.  One alone may be a scan that met the old and the new."""
+    least_unsure: int = 4
+    """The same where the role itself is a guess (sessions go to the same address)."""
+    order_ns: int = 1_000_000
+    """A later check starts at least this much later; closer starts are other tasks'."""
+    default_inter_ms: int = 2_000
+    """HAProxy's `inter` where none is configured (configuration manual, 5.2)."""
+    lone_limits: int = 10
+    """One single socket is named after this many times the longest time a check may take:
+    by then so many later checks have come that no timeout explains it."""
+    lone_least_ns: int = 60_000_000_000
+    """And not before a minute: a lone socket costs little, a false word costs trust."""
+    sample: int = 20
+    """Sockets shown as evidence."""
+
+
+THRESHOLDS = Thresholds()
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The check sockets of one process to one address and port."""
+
+    pid: int
+    address: bytes
+    port: int
+    flows: tuple[Flow, ...]
+    """Oldest first."""
+    said: Attribution
+    """The least sure of theirs."""
+    tasks: int
+    limit_ns: int
+    """The longest time that a check here may take."""
+    latest_start_ns: int
+    servers: tuple[Server, ...]
+
+    @property
+    def endpoint(self) -> str:
+        return endpoint(self.address, self.port)
+
+    @property
+    def shared(self) -> bool:
+        """Whether sessions go to the same address and port."""
+        return any((one.address, one.port) == (self.address, self.port) for one in self.servers)
+
+
+def groups(world: World, flows: Iterable[Flow]) -> list[Group]:
+    found: dict[tuple[int, bytes, int], list[Flow]] = {}
+    for flow in flows:
+        found.setdefault((flow.pid, flow.raddr, flow.rport), []).append(flow)
+    return [_group(world, key, members) for key, members in sorted(found.items())]
+
+
+def _group(world: World, key: tuple[int, bytes, int], flows: Sequence[Flow]) -> Group:
+    pid, address, port = key
+    servers = world.servers.get(pid) or next(iter(world.servers.values()), ())
+    users = [one for one in servers if _health(one, key) or _agent(one, key)]
+    sessions = [one for one in servers if (one.address, one.port) == key[1:]]
+    tasks = sum(_health(one, key) + _agent(one, key) for one in users)
+    said = min((world.attribution(flow) for flow in flows), key=_sureness)
+    about = [one for one in world.checks if one.pid == pid and one.server in users]
+    starts = [check.at_ns for one in about for check in one.recent]
+    starts += [flow.connect_ns for flow in flows if not flow.preexisting]
+    return Group(
+        pid=pid,
+        address=address,
+        port=port,
+        flows=tuple(sorted(flows, key=lambda flow: (flow.born_ns, flow.inode, flow.id))),
+        said=said,
+        tasks=max(tasks, 1),
+        limit_ns=max((_limit_ms(one) for one in users), default=THRESHOLDS.default_inter_ms)
+        * 1_000_000,
+        latest_start_ns=max(starts, default=0),
+        servers=tuple(dict.fromkeys([*users, *sessions])),
+    )
+
+
+def _sureness(said: Attribution) -> tuple[int, str]:
+    return (Confidence.POSSIBLE, Confidence.LIKELY, Confidence.CERTAIN).index(
+        said.confidence
+    ), said.label
+
+
+def _health(server: Server, key: tuple[int, bytes, int]) -> bool:
+    return server.checked and (server.check_address, server.check_port) == key[1:]
+
+
+def _agent(server: Server, key: tuple[int, bytes, int]) -> bool:
+    return server.agent_checked and (server.agent_address, server.agent_port) == key[1:]
+
+
+def _limit_ms(server: Server) -> int:
+    """The longest a check may take: `inter` to connect, then `timeout check` to be answered.
+
+    A `timeout connect` longer than `timeout check` may prolong it (HAProxy 7c788f098462).
+    """
+    said = server.settings
+    inter_ms = max(said.inter_ms or THRESHOLDS.default_inter_ms, said.downinter_ms or 0)
+    return max(inter_ms, said.timeout_connect_ms or 0) + (said.timeout_check_ms or 0)
+
+
+def over(group: Group, world: World, limits: Thresholds) -> tuple[Flow, ...]:
+    """The sockets whose check is over, oldest first."""
+    flows = _unexplained(world, group)
+    surplus = max(len(flows) - group.tasks, 0)
+    keys = {flow.key for flow in flows[:surplus]}
+    if group.tasks == 1:
+        keys |= {flow.key for flow in flows if _succeeded(flow, group, limits)}
+    return tuple(flow for flow in flows if flow.key in keys)
+
+
+def _succeeded(flow: Flow, group: Group, limits: Thresholds) -> bool:
+    """Whether a later check of the only task here has started."""
+    start_ns = flow.connect_ns or flow.born_ns
+    return group.latest_start_ns > start_ns + limits.order_ns
+
+
+def _unexplained(world: World, group: Group) -> list[Flow]:
+    """Without those that may be sessions or idle connections in the server's pool."""
+    if not group.shared:
+        return list(group.flows)
+    unsure = group.said.confidence is Confidence.POSSIBLE
+    configured = world.configured.get(group.pid)
+    options = configured.options if configured is not None else ()
+    pooled = any("check-reuse-pool" in option for option in options)
+    explained = sum(
+        (one.idle_connections or 0) * (unsure or pooled) + (one.current_sessions or 0) * unsure
+        for one in group.servers
+    )
+    flows = []
+    for flow in group.flows:
+        if flow.state == State.ESTABLISHED and explained > 0:
+            explained -= 1
+        else:
+            flows.append(flow)
+    return flows
