@@ -39,7 +39,7 @@ def system() -> Path:
 
 
 def version(binary: Path) -> str:
-    """What ``haproxy -v`` says: ``2.6.12-1+deb12u1``; raises EnvironmentLacks if it does not run."""
+    """As ``haproxy -v`` says: ``2.6.12-1+deb12u1``; raises EnvironmentLacks if it does not run."""
     try:
         answer = subprocess.run([binary, "-v"], capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired) as error:
