@@ -8,7 +8,6 @@ another worker, or an owner that is only supposed, makes an answer less sure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 from hatrace.flows import inbound
@@ -18,15 +17,14 @@ from hatrace.flows.owners import Owners
 from hatrace.flows.places import Place, labels
 from hatrace.flows.scans import Suspects, Totals
 from hatrace.flows.told import Told
+from hatrace.flows.witness import Witness
 from hatrace.model.attribution import UNATTRIBUTED, Attribution, Role
-from hatrace.model.event import Descriptor, Stream, Target
+from hatrace.model.event import Target
 from hatrace.model.finding import Confidence
 from hatrace.model.flow import Flag, Flow, State
 
 WELL_KNOWN = {53: Role.RESOLVER, 853: Role.RESOLVER, 514: Role.LOG, 6514: Role.LOG}
 ENDPOINT_ROLES = {"peers": Role.PEERS, "resolver": Role.RESOLVER, "log": Role.LOG}
-COMMAND_LINES = {"GLOBAL": Role.CLI, "MASTER": Role.MASTER_CLI}
-"""HAProxy's own frontends behind its command-line sockets."""
 REMEMBERED_ROUTES = 65_536
 REMEMBERED_HABITS = 2_048
 """Addresses which take both sessions and checks, whose rhythm is followed."""
@@ -43,6 +41,7 @@ class Attributor:
         self._suspects = suspects
         self._totals = totals
         self._owners = owners
+        self._witness = Witness(told, owners)
         self._routes: dict[Route, tuple[Attribution, Place | None]] = {}
         self._revision = -1
         self._habits: dict[tuple[int, bytes, int], Habit] = {}
@@ -56,12 +55,15 @@ class Attributor:
             return inbound.listener(self._told, self._owners, flow, pid, comm)
         if self.came_in(flow):
             accepted = inbound.accepted(self._told, self._owners, flow, pid, comm)
-            return self._confirmed(flow, accepted)
+            return self._witness.confirmed(flow, accepted, front=True)
         found, shared = self.route(pid, comm, flow.raddr, flow.rport)
+        if not flow.rport:
+            found = _without_address(found)
         if shared is not None:
             done = judge(flow, shared, self._habits.get((pid, flow.raddr, flow.rport)))
             found = _weigh(done, found, shared)
-        return self._confirmed(flow, found)
+        mixed = shared is not None
+        return self._witness.confirmed(flow, found, front=False, mixed=mixed)
 
     def target(self, target: Target) -> Attribution:
         """The totals': what most flows of it are."""
@@ -173,61 +175,12 @@ class Attributor:
         why = "HAProxy connects there, but no server it lists has that address"
         return replace(UNATTRIBUTED, reason=why)
 
-    # What HAProxy says -----------------------------------------------------------------
 
-    def _confirmed(self, flow: Flow, found: Attribution) -> Attribution:
-        """``found``, unless HAProxy itself knows better."""
-        if not flow.inode:
-            return found
-        for pid, stream in self._streams_of(flow):
-            return _of_stream(stream, found, pid, front=self.came_in(flow))
-        for pid, one in self._descriptors_of(flow):
-            confirmed = _of_descriptor(one, found, pid)
-            if confirmed is not None:
-                return confirmed
-        if found.role is Role.CHECK and found.confidence is Confidence.POSSIBLE:
-            return self._without_stream(flow, found)
+def _without_address(found: Attribution) -> Attribution:
+    """A ghost found by the inventory may have lost its addresses, or never had any."""
+    if found.role is Role.APPLICATION:
         return found
-
-    def _without_stream(self, flow: Flow, found: Attribution) -> Attribution:
-        """What may be a check is likelier one if no stream has it."""
-        for holder in self._owners.fds.of(flow.inode):
-            said = self._told.streams.get(holder.pid)
-            if said is not None and said.complete and _was_there(flow, said.at_ns):
-                why = f"{found.reason}; no stream of pid {holder.pid} has it"
-                return replace(found, confidence=Confidence.LIKELY, reason=why)
-        return found
-
-    def _streams_of(self, flow: Flow) -> Iterator[tuple[int, Stream]]:
-        """The streams that name an fd of this socket, as the side that it is."""
-        if not self._told.streams:
-            return
-        front = self.came_in(flow)
-        for holder in self._owners.fds.of(flow.inode):
-            said = self._told.stream_fds(holder.pid, front).get(holder.fd)
-            if said is not None and _was_there(flow, self._told.streams[holder.pid].at_ns):
-                yield holder.pid, said
-
-    def _descriptors_of(self, flow: Flow) -> Iterator[tuple[int, Descriptor]]:
-        """The lines of `show fd` for an fd of this socket; ports guard against a reused fd."""
-        if not self._told.descriptors:
-            return
-        for holder in self._owners.fds.of(flow.inode):
-            said = self._told.descriptor_fds(holder.pid).get(holder.fd)
-            if said is None or not _was_there(flow, self._told.descriptors[holder.pid].at_ns):
-                continue
-            ports = ((said.local_port, flow.lport), (said.remote_port, flow.rport))
-            if all(not a or not b or a == b for a, b in ports):
-                yield holder.pid, said
-
-
-def _was_there(flow: Flow, at_ns: int) -> bool:
-    """Whether the socket existed when HAProxy was asked."""
-    return flow.preexisting or (flow.connect_ns or flow.established_ns or flow.born_ns) <= at_ns
-
-
-def _by(command: str, pid: int) -> str:
-    return f"`{command}` of pid {pid} says so"
+    return replace(UNATTRIBUTED, reason="its remote address is not known any more")
 
 
 def _of_place(place: Place) -> tuple[Attribution, Place | None]:
@@ -271,37 +224,3 @@ def _weigh(done: Attribution, place: Attribution, shared: Place) -> Attribution:
     users = {Role.CHECK: shared.checks, Role.AGENT: shared.agents}.get(role, shared.sessions)
     sure = lower_of(done.confidence, place.confidence)
     return Attribution(role, labels(users), sure, done.reason)
-
-
-def _of_stream(stream: Stream, found: Attribution, pid: int, *, front: bool) -> Attribution:
-    """One side of a stream.  Those of the command line have frontends of HAProxy's own."""
-    why = _by("show sess", pid)
-    if front:
-        role = COMMAND_LINES.get(stream.frontend, Role.CLIENT)
-        label = stream.frontend if role is Role.CLIENT else ""
-        return Attribution(role, label, Confidence.CERTAIN, why)
-    named = bool(stream.backend and stream.server)
-    label = f"{stream.backend}/{stream.server}" if named else found.label
-    return Attribution(Role.SERVER, label, Confidence.CERTAIN, why)
-
-
-def _of_descriptor(one: Descriptor, found: Attribution, pid: int) -> Attribution | None:
-    """A line of `show fd` as attribution; None where it says nothing new.
-
-    Kind ``server`` is all it says of a check over TCP without HTTP (the mux is PASS for
-    both), so there it settles which server, not what for.
-    """
-    why = _by("show fd", pid)
-    if one.kind == "check":
-        role = Role.AGENT if found.role is Role.AGENT else Role.CHECK
-        return Attribution(role, one.server or found.label, Confidence.CERTAIN, why)
-    if one.kind == "server":
-        label = one.server or found.label
-        if found.role in (Role.CHECK, Role.AGENT):
-            return replace(found, label=label)
-        return Attribution(Role.SERVER, label, Confidence.CERTAIN, why)
-    if one.kind == "client" and found.role is not Role.LISTENER:
-        return Attribution(Role.CLIENT, one.frontend or found.label, Confidence.CERTAIN, why)
-    if one.kind in ("cli", "master-cli"):
-        return Attribution(Role(one.kind), "", Confidence.CERTAIN, why)
-    return None
