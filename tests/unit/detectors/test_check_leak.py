@@ -1,0 +1,244 @@
+"""check-leak: named when checks leave their sockets, silent when they are merely slow."""
+
+from __future__ import annotations
+
+import pytest
+
+from hatrace.detectors.check_leak import CheckLeak
+from hatrace.model.finding import Confidence, Finding, Severity
+from hatrace.model.flow import Flag, Flow, State
+from hatrace.model.topology import CheckSettings, CommandSocket
+from tests import factories as make
+from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
+
+INTER = 2.0
+
+
+def leaking(n: int, until: float) -> list[Flow]:
+    """Checks every two seconds from second 1 on, of which ``n`` stay open, at ``until``."""
+    flows = [make.check_flow(1 + INTER * k) for k in range(n)]
+    return [one for one in flows if one.born_ns <= make.at(until)]
+
+
+def named(n: int = 3, seconds: float = 5.5, **info: object) -> Finding:
+    flows = leaking(n, seconds)
+    world = table(make.holders_of(make.at(seconds), *flows), **info)
+    (finding,) = ask(
+        CheckLeak(nothing_known), world, seconds, make.open_scan(make.at(seconds), *flows)
+    )
+    return finding
+
+
+def test_it_is_named_within_three_intervals() -> None:
+    detector, world = CheckLeak(nothing_known), table()
+    flows = [make.check_flow(1 + INTER * k) for k in range(4)]
+    first_named = None
+    for second in range(1, 9):
+        there = [one for one in flows if one.born_ns < make.at(second)]
+        scan = make.open_scan(make.at(second), *there)
+        if ask(detector, world, second, scan) and first_named is None:
+            first_named = second
+    assert first_named is not None
+    assert first_named <= 1 + 3 * INTER
+
+
+def test_the_claim_names_all_that_matters() -> None:
+    finding = named()
+    assert finding.subject == "be/s1"
+    assert finding.count == 2
+    assert finding.confidence is Confidence.CERTAIN
+    for words in ("pid 100", "2 health-check sockets", "be/s1", "192.0.2.1:8000"):
+        assert words in finding.claim
+    assert "growing by 30 per minute (over 2 s)" in finding.claim
+    assert "fd limit of pid 100 (4,096) in about 2 hours" in finding.claim
+
+
+def test_evidence_has_pid_fd_inode_and_ends() -> None:
+    first = named().evidence[0]
+    assert first.pid == make.WORKER
+    assert first.fd == 10
+    assert first.inode
+    assert first.remote == "192.0.2.1:8000"
+    assert first.state == "ESTABLISHED"
+    assert first.age_s == 4.5
+
+
+def test_the_forecast_takes_all_leaking_servers_together() -> None:
+    other = make.server("s2", check_port=8002)
+    world = table(make.servers(make.at(0), make.server(), other))
+    flows = leaking(3, 6) + [make.check_flow(1 + INTER * k, rport=8002) for k in range(3)]
+    found = ask(CheckLeak(nothing_known), world, 6, make.open_scan(make.at(6), *flows))
+    assert [finding.subject for finding in found] == ["be/s1", "be/s2"]
+    for finding in found:
+        assert finding.growth is not None and finding.forecast is not None
+        assert finding.growth.per_minute == 30
+        assert "60 per minute" in finding.forecast.arithmetic
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [make.half_closed, make.ghost, lambda flow: flow._replace(state=int(State.FIN_WAIT2))],
+    ids=["CLOSE_WAIT", "CLOSE", "FIN_WAIT2"],
+)
+def test_every_state_counts_while_the_fd_is_held(wrong: object) -> None:
+    flows = [wrong(one) for one in leaking(3, 6)]  # type: ignore[operator]
+    found = ask(CheckLeak(nothing_known), table(), 6, make.open_scan(make.at(6), *flows))
+    assert [finding.count for finding in found] == [2]
+    assert State(flows[0].state).name in found[0].cause
+
+
+def test_sockets_that_were_let_go_do_not_count() -> None:
+    flows = [one._replace(released_ns=make.at(5)) for one in leaking(3, 6)]
+    assert not ask(CheckLeak(nothing_known), table(), 6, make.open_scan(make.at(6), *flows))
+
+
+def test_a_hung_check_is_silent_for_ever() -> None:
+    """Each check hangs until its timeout, then the next one does: one socket at any time."""
+    detector, world = CheckLeak(nothing_known), table()
+    for second in range(1, 120):
+        hanging = make.check_flow(second - second % 2 - 0.01)
+        assert not ask(detector, world, second, make.open_scan(make.at(second), hanging))
+
+
+def test_a_check_slower_than_the_known_timeouts_is_silent() -> None:
+    detector, world = CheckLeak(nothing_known), table()
+    slow = make.check_flow(1)
+    for second in range(1, 50):
+        assert not ask(detector, world, second, make.open_scan(make.at(second), slow))
+
+
+def test_health_and_agent_check_hold_one_each() -> None:
+    both = make.server(agent_checked=True, agent_address=make.SERVER, agent_port=8000)
+    world = table(make.servers(make.at(0), both))
+    flows = [make.check_flow(1), make.check_flow(1.2)]
+    detector = CheckLeak(nothing_known)
+    for second in range(2, 20):
+        assert not ask(detector, world, second, make.open_scan(make.at(second), *flows))
+
+
+def test_servers_that_share_an_address_hold_one_each() -> None:
+    servers = [make.server(f"s{n}") for n in range(4)]
+    world = table(make.servers(make.at(0), *servers))
+    flows = [make.check_flow(1 + n / 10) for n in range(4)]
+    detector = CheckLeak(nothing_known)
+    assert not ask(detector, world, 9, make.open_scan(make.at(9), *flows))
+    more = flows + [make.check_flow(3 + n / 10) for n in range(4)]
+    (finding,) = ask(detector, world, 10, make.open_scan(make.at(10), *more))
+    assert finding.count == 4
+
+
+def test_a_scan_between_two_checks_is_no_leak() -> None:
+    flows = [make.check_flow(1), make.check_flow(3)]
+    assert not ask(CheckLeak(nothing_known), table(), 3.01, make.open_scan(make.at(3.01), *flows))
+
+
+def test_one_socket_far_older_than_any_timeout_is_named_when_checks_go_on() -> None:
+    world = table(make.targets(make.at(0), make.target(open=1)))
+    detector, lone = CheckLeak(nothing_known), make.check_flow(1)
+    named_at = []
+    for second in range(3, 122, 2):
+        scan = make.open_scan(make.at(second), lone)
+        if ask(detector, world, second, make.finished(make.tcp_check(second)), scan):
+            named_at.append(second)
+    assert named_at[0] == 63
+
+
+def test_one_old_socket_is_silent_when_no_further_check_comes() -> None:
+    detector, world = CheckLeak(nothing_known), table()
+    assert not ask(detector, world, 900, make.open_scan(make.at(900), make.check_flow(1)))
+
+
+def test_what_leaked_before_hatrace_came_is_named_at_once() -> None:
+    old = [
+        make.check_flow(0, flags=int(Flag.ADOPTED | Flag.OWNED | Flag.CONNECTED), connect_ns=0)
+        for _ in range(50)
+    ]
+    (finding,) = ask(CheckLeak(nothing_known), table(), 1, make.open_scan(make.at(1), *old))
+    assert (finding.count, finding.preexisting) == (49, 49)
+    assert finding.growth is None
+
+
+def test_a_leak_that_no_longer_grows_is_a_notice() -> None:
+    old = [
+        make.check_flow(0, flags=int(Flag.ADOPTED | Flag.OWNED | Flag.CONNECTED), connect_ns=0)
+        for _ in range(50)
+    ]
+    (finding,) = ask(CheckLeak(nothing_known), table(), 60, make.open_scan(make.at(60), *old))
+    assert finding.severity is Severity.NOTICE
+    assert "not growing" in finding.claim
+
+
+def test_leaked_checks_are_told_from_sessions_on_the_same_port() -> None:
+    """A TCP check every 2 s which stays; sessions come at odd times and carry data."""
+    server = make.same_port_server(settings=CheckSettings(inter_ms=2000, kind="tcp"), mode="http")
+    world = table(make.servers(make.at(0), server))
+    checks = [make.check_flow(1 + 2 * n, rport=443, target=0) for n in range(8)]
+    sessions = [make.flow(0.3 + 1.7 * n) for n in range(3)]
+    (finding,) = ask(
+        CheckLeak(nothing_known), world, 18, make.open_scan(make.at(18), *checks, *sessions)
+    )
+    assert finding.count == 7
+    assert finding.subject == "be/s1"
+
+
+def test_ghosts_of_sessions_on_the_checks_port_are_no_checks() -> None:
+    """The 2.9.1 signature where check port and service port are one."""
+    world = table(make.servers(make.at(0), make.same_port_server()))
+    flows = []
+    for n in range(8):
+        born = 1 + 2 * n
+        flows += [
+            make.half_closed(make.client_flow(born, received_bytes=60), 0.5),
+            make.ghost(make.flow(born + 0.001, sent_bytes=60, received_bytes=0), 0.5),
+        ]
+    assert not ask(CheckLeak(nothing_known), world, 20, make.open_scan(make.at(20), *flows))
+
+
+def test_idle_connections_of_a_pool_are_no_leaked_checks() -> None:
+    options = make.configured(make.at(0), options=("check-reuse-pool",))
+    server = make.same_port_server(mode="http", idle_connections=6)
+    world = table(make.servers(make.at(0), server), options)
+    flows = [make.check_flow(1 + 2 * n, rport=443, target=0) for n in range(6)]
+    assert not ask(CheckLeak(nothing_known), world, 14, make.open_scan(make.at(14), *flows))
+
+
+def test_two_workers_that_leak_have_two_subjects() -> None:
+    detector = CheckLeak(nothing_known)
+    world = table(make.processes(make.at(0), make.process(), make.process(101)))
+    flows = leaking(3, 6)
+    (first,) = ask(detector, world, 6, make.open_scan(make.at(6), *flows))
+    flows += [make.check_flow(1 + 2 * n, pid=101, comm="haproxy") for n in range(3)]
+    found = ask(detector, world, 7, make.open_scan(make.at(7), *flows))
+    assert first.subject == "be/s1"
+    assert [finding.subject for finding in found] == ["be/s1", "be/s1 (pid 101)"]
+    assert found[0].since_ns == make.at(6)
+
+
+def test_it_resolves_when_they_are_closed() -> None:
+    detector, world = CheckLeak(nothing_known), table()
+    assert ask(detector, world, 6, make.open_scan(make.at(6), *leaking(3, 6)))
+    assert not ask(detector, world, 7, make.open_scan(make.at(7)))
+
+
+def test_next_steps_can_be_pasted() -> None:
+    flows = leaking(3, 6)
+    socket = CommandSocket("/run/hap roxy.sock", False, make.WORKER, 1)
+    sample = make.master_connections(make.at(1))
+    sample = type(sample)(sample.at_ns, (socket,), (), (), {})
+    world = table(sample)
+    (finding,) = ask(CheckLeak(nothing_known), world, 6, make.open_scan(make.at(6), *flows))
+    words = text_of(finding)
+    assert "ss -tanpeo dst 192.0.2.1:8000" in words
+    assert "echo 'disable health be/s1' | socat -t 5 - 'UNIX-CONNECT:/run/hap roxy.sock'" in words
+
+
+def test_losses_are_said_beside_it() -> None:
+    finding = named(blind_spots=("no accept",))
+    assert "no accept" in finding.caveat
+
+
+def test_the_same_events_give_the_same_words() -> None:
+    flows = leaking(5, 20)
+    scan = make.open_scan(make.at(20), *flows)
+    answers = [ask(CheckLeak(nothing_known), table(), 20, scan) for _ in range(2)]
+    assert answers[0] == answers[1]
