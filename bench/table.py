@@ -78,8 +78,7 @@ def rows(samples: Sequence[Sample], tools: Sequence[str]) -> list[list[str]]:
 def _row(samples: Sequence[Sample], tool: str) -> list[str]:
     mine = of_tool(samples, tool)
     if not mine:
-        failure = next((sample.failure for sample in samples if sample.tool == tool), "")
-        return [tool, f"did not start: {failure}"]
+        return [tool, "did not start"]
     columns: list[tuple[Value, str]] = [
         (lambda sample: sample.rate, "{:,.0f}"),
         (per_operation_us, "{:.2f}"),
@@ -111,7 +110,8 @@ def render(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> str:
     widths = [max(len(row[column]) for row in [head, *lines]) for column in range(len(head))]
     rule = ["-" * width for width in widths]
     table = [_line(row, widths) for row in [head, rule, *lines]]
-    return "\n".join([*table, *comparisons(samples, tools)])
+    below = [*failures(samples), *comparisons(samples, tools)]
+    return "\n".join([*table, "", *below] if below else table)
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
@@ -127,4 +127,12 @@ def comparisons(samples: Sequence[Sample], tools: Sequence[str]) -> list[str]:
         found = ratio(samples, tool, PEER, per_operation_us)
         if tool.startswith("hatrace") and found:
             lines.append(f"BPF time of {tool}: {found.text('{:.3f}')} of {PEER}'s")
-    return ["", *lines] if lines else []
+    return lines
+
+
+def failures(samples: Sequence[Sample]) -> list[str]:
+    """Why tools did not start, each reason once."""
+    failed = {
+        f"{sample.tool} did not start: {sample.failure}": 0 for sample in samples if sample.failure
+    }
+    return list(failed)

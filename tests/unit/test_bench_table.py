@@ -81,7 +81,8 @@ def test_table() -> None:
         "-",
     ]
     assert cells["hatrace record"][2:5] == ["2.00 (1.50-3.00)", "6.0 (6.0-6.0)", "27.8 (16.7-52.6)"]
-    assert cells["tcpstates"][0] == "did not start: exit code 1: no tracefs"
+    assert cells["tcpstates"][0] == "did not start"
+    assert lines[-2] == "tcpstates did not start: exit code 1: no tracefs"
     assert lines[-1] == "BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's"
 
 
