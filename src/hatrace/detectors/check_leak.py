@@ -24,7 +24,7 @@ from hatrace.detectors.known import Known, named
 from hatrace.detectors.matching import Matcher
 from hatrace.detectors.memory import Memory
 from hatrace.model.attribution import Role
-from hatrace.model.finding import Confidence, Evidence, Finding, Forecast, Growth, Step
+from hatrace.model.finding import Confidence, Evidence, Finding, Forecast, Growth, Severity, Step
 from hatrace.model.flow import Flow, State
 from hatrace.model.topology import Level
 from hatrace.model.world import World
@@ -85,7 +85,7 @@ class CheckLeak:
         return Finding(
             slug=self.slug,
             subject=subject,
-            severity=forecast.severity(ahead, leak.growth),
+            severity=_severity(leak, ahead),
             confidence=group.said.confidence,
             claim=_claim(leak, ahead),
             at_ns=world.now_ns,
@@ -112,6 +112,13 @@ class CheckLeak:
 
 
 # The wording -------------------------------------------------------------------------------
+
+
+def _severity(leak: Leak, ahead: Forecast | None) -> Severity:
+    """A single socket is a notice, whatever its rate."""
+    if len(leak.over) == 1:
+        return Severity.NOTICE
+    return forecast.severity(ahead, leak.growth)
 
 
 def _claim(leak: Leak, ahead: Forecast | None) -> str:

@@ -122,7 +122,7 @@ class StreamLeak:
             known_bug=named(world, process, self._known, self.slug, signature),
             next_steps=tuple(stream_words.next_steps(world, group.pid, flows, signature)),
             verify=tuple(stream_words.verify(group.pid, flows)),
-            caveat=stream_words.caveats(world, group.pid, group.reasons),
+            caveat=stream_words.caveats(world, group.pid, group.units, group.reasons),
         )
 
     def _confidence(self, group: Group) -> Confidence:

@@ -184,9 +184,9 @@ def verify(pid: int, flows: Sequence[Flow]) -> Iterable[Step]:
     yield Step("no sockets without a row in the kernel's tables", steps.alloc_minus_inuse())
 
 
-def caveats(world: World, pid: int, reasons: Counter[Reason]) -> str:
+def caveats(world: World, pid: int, units: Sequence[Unit], reasons: Counter[Reason]) -> str:
     parts = []
-    if reasons[Reason.FOUND]:
+    if any(flow.preexisting for unit in units for flow in unit.flows):
         parts.append("how long the preexisting ones have been gone is not known")
     if reasons[Reason.LATE_UNKNOWN]:
         parts.append("no timeouts could be read from the configuration")

@@ -8,6 +8,7 @@ from hatrace.detectors import Detector
 from hatrace.flows.table import Table
 from hatrace.model.event import Event, Tick
 from hatrace.model.finding import Finding, KnownBug
+from hatrace.model.topology import Kind
 from tests import factories as make
 
 
@@ -16,7 +17,11 @@ def table(*events: Event, **info: object) -> Table:
     known = Table(make.info(**info))
     start = make.at(0)
     basics: Sequence[Event] = (
-        make.processes(start, make.process(make.MASTER), make.process(fd_used=100)),
+        make.processes(
+            start,
+            make.process(make.MASTER, Kind.MASTER, parent_pid=1),
+            make.process(fd_used=100),
+        ),
         make.servers(start),
         make.configured(start),
     )
