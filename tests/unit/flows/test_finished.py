@@ -1,0 +1,75 @@
+"""Finished flows in bulk: the right ones are picked, the layout is the model's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from hatrace.flows.finished import ENDING, LOOKS, TARGET, Want, chosen, whole
+from hatrace.model.flow import LAYOUT, Flag, Flow
+from tests import factories as f
+
+
+def all_of(*indexes: int) -> Callable[[int], Want]:
+    return lambda index: Want.ALL if index in indexes else Want.NONE
+
+
+def like_checks(_index: int) -> Want:
+    return Want.LIKE_CHECKS
+
+
+def test_the_short_layouts_read_what_the_whole_one_does() -> None:
+    assert TARGET.size == ENDING.size == LAYOUT.size
+    numbers = {name: 7 + n for n, name in enumerate(("sent_bytes", "received_bytes", "flags"))}
+    record = f.flow(target=0xDEADBEEF, **numbers).pack()
+    assert TARGET.unpack(record) == (0xDEADBEEF,)
+    assert ENDING.unpack(record) == (7, 8, 9)
+
+
+def test_only_wanted_targets_are_unpacked_in_their_order() -> None:
+    flows = [f.flow(target=n % 5) for n in range(20)]
+    picked = list(chosen(f.records(flows), all_of(1, 3)))
+    assert picked == [flow for flow in flows if flow.target in (1, 3)]
+    assert all(isinstance(flow, Flow) for flow in picked)
+
+
+def test_each_index_is_asked_about_once_a_batch() -> None:
+    asked: list[int] = []
+
+    def none(index: int) -> Want:
+        asked.append(index)
+        return Want.NONE
+
+    assert not list(chosen(f.records(f.flow(target=n % 3) for n in range(99)), none))
+    assert sorted(asked) == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("flow", "picked"),
+    [
+        (f.tcp_check(), True),
+        (f.http_check(), True),
+        (f.refused(), True),
+        (f.ended(f.flow(sent_bytes=100, received_bytes=200)), False),
+        (f.ended(f.flow(sent_bytes=100), flags=Flag.RST_RECEIVED), True),
+        (f.ended(f.flow(sent_bytes=100_000), flags=Flag.RST_SENT), False),
+        (f.ended(f.flow(received_bytes=1 << 20), flags=Flag.RST_SENT), False),
+    ],
+)
+def test_among_sessions_only_what_ends_as_a_check_is_looked_at(flow: Flow, picked: bool) -> None:
+    assert bool(list(chosen(flow.pack(), like_checks))) is picked
+
+
+def test_sessions_cannot_crowd_out_silent_checks() -> None:
+    loud = [f.http_check(request=n) for n in range(1, LOOKS + 50)]
+    silent = f.tcp_check()
+    picked = list(chosen(f.records([*loud, silent]), like_checks))
+    assert picked == [*loud[:LOOKS], silent]
+
+
+def test_a_record_cut_short_is_left_out() -> None:
+    flow = f.flow()
+    records = whole(flow.pack() + b"\0" * 183)
+    assert list(chosen(records, all_of(flow.target))) == [flow]
+    assert not list(chosen(b"", all_of(flow.target)))
