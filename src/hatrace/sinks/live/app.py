@@ -61,7 +61,8 @@ class LiveView:
         self._opened: Finding | None = None
         self._news: tuple[World, Verdict] | None = None
         self._next_fold_s = self._next_keys_s = 0.0
-        self._drawn_size = (0, 0)
+        self._drawn: tuple[tuple[int, int], str] = (0, 0), ""
+        """Size of the screen, and the replay's pace, of the last picture."""
         self._scroll_limit = 0
 
     @property
@@ -135,9 +136,10 @@ class LiveView:
 
     def _draw_if_changed(self) -> None:
         size = self._console.size
-        if self._live is None or not (self._redraw or size != self._drawn_size):
+        now = size, str(self._pace)
+        if self._live is None or not (self._redraw or now != self._drawn):
             return
-        self._redraw, self._drawn_size = False, size
+        self._redraw, self._drawn = False, now
         screen = draw(
             self._console,
             self._frame,

@@ -76,6 +76,8 @@ def _known_bug(finding: Finding) -> list[Text]:
         return []
     fixed = f" (fixed in {bug.fixed_in})" if bug.fixed_in else ""
     parts = [word(f"{bug.reference}: {bug.title}{fixed}")]
+    if bug.work_around:
+        parts.append(word(f"work-around: {bug.work_around}"))
     return [*parts, word(bug.url, DIM)] if bug.url else parts
 
 

@@ -95,6 +95,8 @@ def _title(frame: Frame) -> Text:
 def _calm(console: Console, frame: Frame, width: int) -> Lines:
     """Nothing found: what is being watched, and since when."""
     head = frame.header
+    if not head.watched:
+        return one_line(console, Text("Starting: nothing has been looked at yet."), width)
     since = f"since {clock_time(head.started_unix_s)} ({duration(round(head.elapsed_s))})"
     text = Text.assemble(("No finding", CALM), f" {since}. Watching {head.watched}.")
     return [

@@ -35,7 +35,7 @@ class Header:
     bpf_share: float | None = None
     """Of one CPU; None unless kernel.bpf_stats_enabled."""
     watched: str = ""
-    """In words, for when there is nothing else to say."""
+    """In words, for when there is nothing else to say; empty: nothing yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +130,5 @@ def before_first_tick(info: CaptureInfo) -> Frame:
         started_unix_s=started_s,
         now_unix_s=started_s,
         elapsed_s=0.0,
-        watched="starting",
     )
     return Frame(header)

@@ -253,20 +253,22 @@ def _drawn(
     window: Window,
     sorted_by: str = "",
 ) -> Drawn:
-    limit = max(0, len(rows) - window.rows)
+    all_fit = len(rows) <= window.rows
+    fit = window.rows if all_fit else max(0, window.rows - 1)
+    limit = max(0, len(rows) - fit)
     first = min(window.first, limit)
-    hidden = len(rows) - window.rows
-    fit = max(0, window.rows - 1) if hidden > 0 else window.rows
     chosen = [column for column in columns if width >= column.from_width]
     cells = [[_text(column.cell(row)) for column in chosen] for row in rows[first : first + fit]]
     drawn = lines(console, _table(chosen, cells, width, sorted_by), width)
-    if hidden > 0 and window.rows > 0:
-        drawn += one_line(console, _more(hidden + 1), width)
+    if not all_fit and window.rows > 0:
+        drawn += one_line(console, _more(first, len(rows) - first - fit), width)
     return Drawn(top + drawn, len(rows), limit)
 
 
-def _more(number: int) -> Text:
-    return Text(f"… {plural(number, 'more row')}: PgUp/PgDn scroll, / filters, t next table", DIM)
+def _more(above: int, below: int) -> Text:
+    places = ((above, "above"), (below, "below"))
+    hidden = " and ".join(f"{count(number)} {where}" for number, where in places if number)
+    return Text(f"… rows hidden: {hidden}; PgUp/PgDn scroll, / filters, t next table", DIM)
 
 
 def _text(cell: str | Text) -> Text:
