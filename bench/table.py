@@ -49,6 +49,13 @@ def own_cpu_us(sample: Sample) -> float | None:
     return None if sample.cpu_s is None else sample.cpu_s / sample.count * 1e6
 
 
+def file_bytes(sample: Sample) -> float | None:
+    """Of the file that the tool wrote, for each operation of both runs."""
+    if sample.output_bytes is None or not sample.counted:
+        return None
+    return sample.output_bytes / (sample.count + sample.counted)
+
+
 def resident_mb(sample: Sample) -> float | None:
     return None if sample.resident_bytes is None else sample.resident_bytes / 1e6
 
@@ -110,7 +117,7 @@ def render(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> str:
     widths = [max(len(row[column]) for row in [head, *lines]) for column in range(len(head))]
     rule = ["-" * width for width in widths]
     table = [_line(row, widths) for row in [head, rule, *lines]]
-    below = [*failures(samples), *comparisons(samples, tools)]
+    below = [*failures(samples), *comparisons(samples, tools), *file_sizes(samples, tools, unit)]
     return "\n".join([*table, "", *below] if below else table)
 
 
@@ -136,3 +143,13 @@ def failures(samples: Sequence[Sample]) -> list[str]:
         f"{sample.tool} did not start: {sample.failure}": 0 for sample in samples if sample.failure
     }
     return list(failed)
+
+
+def file_sizes(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> list[str]:
+    """How large a tool's file grows with the work."""
+    sizes = {tool: spread([file_bytes(one) for one in of_tool(samples, tool)]) for tool in tools}
+    return [
+        f"file of {tool}: {size.text('{:.1f}')} bytes/{unit}"
+        for tool, size in sizes.items()
+        if size
+    ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from bench.measure import Sample, alternating
-from bench.table import Spread, of_tool, per_operation_us, ratio, render, spread
+from bench.table import Spread, file_sizes, of_tool, per_operation_us, ratio, render, spread
 from bench.tools import DidNotStart, Tool, attached
 
 
@@ -84,6 +84,13 @@ def test_table() -> None:
     assert cells["tcpstates"][0] == "did not start"
     assert lines[-2] == "tcpstates did not start: exit code 1: no tracefs"
     assert lines[-1] == "BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's"
+
+
+def test_file_sizes() -> None:
+    wrote = Sample("loop", "x", 0, count=1000, seconds=1, counted=500, output_bytes=60_000)
+    assert file_sizes([wrote], ["nothing", "x"], "connection") == [
+        "file of x: 40.0 (40.0-40.0) bytes/connection"
+    ]
 
 
 def test_a_tool_that_fails_is_not_measured() -> None:
