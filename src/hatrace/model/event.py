@@ -84,6 +84,8 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Targets:
+    """The totals of every target, as they stand now."""
+
     at_ns: int
     rows: tuple[Target, ...]
 

@@ -1,0 +1,1 @@
+"""Exports: a capture's flows and findings as rows for other tools."""
