@@ -28,11 +28,13 @@ import platform
 import socket
 from collections.abc import Iterable, Iterator
 from functools import cache
+from typing import Any
 
 from hatrace.model.address import UNSPECIFIED, V4_PREFIX
 from hatrace.model.event import Holder
 from hatrace.model.flow import Flag, Flow, State
-from hatrace.sockets.tcp_diag import INFO, NO_COMM, Surroundings
+from hatrace.sockets.names import comm_bytes
+from hatrace.sockets.tcp_diag import INFO, Surroundings
 
 _FAMILIES = {b"TCP": int(socket.AF_INET), b"TCPv6": int(socket.AF_INET6)}
 _PROTOCOL_NAME = "system.sockprotoname"
@@ -120,23 +122,17 @@ def _described(lent: socket.socket, flow: Flow, around: Surroundings) -> Flow | 
         remote = _peer_name(lent, flow.family)
     except OSError:
         return flow  # ENOTCONN: it never was connected
-    quiet_out, quiet_in, _, trip, acked, received, sent, again = INFO.unpack_from(info)
+    quiet_out, quiet_in, _, trip, acked, received, segments, sent, again = INFO.unpack_from(info)
     flags = flow.flags | around.direction(local[1], remote[1])
-    if not (trip or acked or received):
-        return flow._replace(
-            raddr=remote[0],
-            rport=remote[1],
-            closed_ns=around.now_ns,
-            flags=flow.flags | Flag.CONNECTED | Flag.FAILED,
-        )
+    established = bool(trip or acked)
     return flow._replace(
         raddr=remote[0],
         rport=remote[1],
         closed_ns=around.now_ns,
-        moved_ns=around.now_ns - min(quiet_out, quiet_in) * 1_000_000,
+        moved_ns=around.now_ns - min(quiet_out, quiet_in) * 1_000_000 if established else 0,
         sent_bytes=sent - again,
-        received_bytes=received,
-        flags=flags,
+        received_bytes=received if segments else 0,
+        flags=flags if established else flow.flags | Flag.CONNECTED | Flag.FAILED,
     )
 
 
@@ -160,8 +156,8 @@ def _address(name: tuple[str, int] | tuple[str, int, int, int]) -> tuple[bytes, 
 
 def _flow(holder: Holder, family: int, around: Surroundings) -> Flow:
     """A closed socket of which only the holder is known."""
-    pid, comm = around.owners.get(holder.inode, (holder.pid, NO_COMM))
-    values = dict.fromkeys(Flow._fields, 0) | {
+    pid, comm = around.owners.get(holder.inode) or (holder.pid, comm_bytes(holder.pid))
+    values: dict[str, Any] = dict.fromkeys(Flow._fields, 0) | {
         "id": INODE_ID | holder.inode,
         "born_ns": around.now_ns,
         "laddr": UNSPECIFIED,

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hatrace.model.event import Holder, Trouble
 from hatrace.sockets.names import comm
@@ -23,7 +24,7 @@ def held_by(pid: int) -> list[Holder]:
     directory = os.open(f"/proc/{pid}/fd", os.O_RDONLY | os.O_DIRECTORY)
     try:
         readlink = os.readlink
-        for name in os.listdir(directory):
+        for name in os.listdir(directory):  # noqa: PTH208 - it is an open directory
             try:
                 link = readlink(name, dir_fd=directory)
             except FileNotFoundError:
@@ -38,7 +39,7 @@ def held_by(pid: int) -> list[Holder]:
 def holds(holder: Holder) -> bool:
     """Whether that fd of that process still is that socket."""
     try:
-        link = os.readlink(f"/proc/{holder.pid}/fd/{holder.fd}")
+        link = str(Path(f"/proc/{holder.pid}/fd/{holder.fd}").readlink())
     except OSError:
         return False
     return link == f"{_PREFIX}{holder.inode}]"
@@ -70,7 +71,7 @@ def _trouble(pid: int, error: OSError) -> Trouble:
 
 def all_pids() -> list[int]:
     """Every process of the host, as this pid namespace sees it."""
-    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ class Finder:
         return {inode: sorted(held, key=_order) for inode, held in self._known.items()}
 
     def _regulars_alive(self) -> list[int]:
-        self._regulars = {pid: None for pid in self._regulars if os.path.exists(f"/proc/{pid}")}
+        self._regulars = {pid: None for pid in self._regulars if Path(f"/proc/{pid}").exists()}
         return list(self._regulars)
 
     def _look_everywhere(self, wanted: set[int]) -> None:

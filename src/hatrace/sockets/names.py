@@ -45,7 +45,7 @@ def command_line(pid: int, longest: int = _LONGEST) -> str:
     Kernel threads and zombies have none.
     """
     try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
+        with Path(f"/proc/{pid}/cmdline").open("rb") as file:
             raw = file.read(4 * longest)
     except OSError:
         raw = b""

@@ -70,7 +70,7 @@ class Diag:
     """A sock_diag socket.  Use it in one thread, in a ``with``."""
 
     def __init__(self, groups: tuple[int, ...] = (), receive_bytes: int = 1 << 20) -> None:
-        from pyroute2.netlink.nlsocket import NetlinkSocket  # type: ignore[import-untyped]
+        from pyroute2.netlink.nlsocket import NetlinkSocket
 
         try:
             self._socket: Any = NetlinkSocket(family=NETLINK_SOCK_DIAG, rcvbuf=receive_bytes)
@@ -203,7 +203,7 @@ def _raise_error(
 def namespace_of(pid: int | str = "thread-self") -> int | None:
     """Inode of a process's network namespace; None when it is gone or may not be read."""
     try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino
+        return Path(f"/proc/{pid}/ns/net").stat().st_ino
     except OSError:
         return None
 
@@ -235,7 +235,7 @@ def within(pid: int | None, work: Callable[[], T]) -> T:
 
 
 def _enter(pid: int) -> None:
-    from pyroute2 import netns  # type: ignore[import-untyped]
+    from pyroute2 import netns
 
     path = Path(f"/proc/{pid}/ns/net")
     try:

@@ -15,6 +15,7 @@ import struct
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from hatrace.model.address import UNSPECIFIED, V4_PREFIX
 from hatrace.model.flow import Flag, Flow, State
@@ -25,14 +26,15 @@ REQUEST = struct.Struct("=BBBxI48s")
 MESSAGE = struct.Struct("=BBBxHH16s16s4xQ4xII4xI")
 """struct inet_diag_msg: family, state, timer; source and destination port, source and
 destination address, cookie; receive and send queue, inode."""
-INFO = struct.Struct("=44xI4xII8xI48xQQ64xQQ")
+INFO = struct.Struct("=44xI4xII8xI48xQQ16xI44xQQ")
 """struct tcp_info: ms since data was sent, data received, an ACK received; round trip in µs;
-bytes acknowledged, received, sent, retransmitted."""
+bytes acknowledged, received; segments received with data; bytes sent, retransmitted."""
 
 INFO_ATTRIBUTE = 2
 INFO_EXTENSION = 1 << (INFO_ATTRIBUTE - 1)
 _TIME_WAIT_TIMER = 3
 NO_COMM = bytes(16)
+_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 MINISOCKS = 1 << State.TIME_WAIT | 1 << State.NEW_SYN_RECV
 ALL = (1 << 13) - 2
@@ -83,25 +85,23 @@ class Surroundings:
     """Inode to its holder's pid and comm (16 bytes), for those who have read the fds."""
 
     def direction(self, lport: int, rport: int) -> int:
-        """Which side opened a connection; an inference, 0 where the ports do not tell.
+        """Which side opened a connection; an inference.
 
-        A local port that is listened on: accepted.  Otherwise the end with the ephemeral
-        port connected, if only one has such a port.
+        Accepted, if the local port is listened on; or, its listener being gone, if only
+        the remote port is an ephemeral one.  Otherwise we connected.
         """
         if lport in self.listening:
             return _ACCEPTED
-        ours, theirs = lport in self.ephemeral, rport in self.ephemeral
-        if ours == theirs:
-            return 0
-        return _CONNECTED if ours else _ACCEPTED
+        if rport in self.ephemeral and lport not in self.ephemeral:
+            return _ACCEPTED
+        return _CONNECTED
 
 
 def surroundings(owners: Mapping[int, tuple[int, bytes]] | None = None) -> Surroundings:
     """Of the network namespace that the calling thread is in, now."""
     here = Surroundings(time.monotonic_ns(), namespace_of() or 0, owners=owners or {})
     try:
-        with open("/proc/sys/net/ipv4/ip_local_port_range") as ports:
-            low, high = map(int, ports.read().split())
+        low, high = map(int, _PORT_RANGE.read_text().split())
     except (OSError, ValueError):
         return here
     here.ephemeral = range(low, high + 1)
@@ -115,7 +115,8 @@ def dump(
 
     Flows are ADOPTED, with ``id`` their cookie, and OWNED if ``around`` knows their holder.
     ``released_ns`` of orphans is now: when they were let go is unknown; ``fin_ns`` is the
-    latest that the FIN can have come.  ``minisocks``: FIN_WAIT2
+    latest that the FIN can have come; ``received_bytes`` of a socket in CLOSE may count the
+    peer's FIN as one.  ``minisocks``: FIN_WAIT2
     sockets which the kernel has replaced by a timewait entry, too (`states` chooses
     TIME_WAIT itself).  Without LISTEN in ``states`` directions rest on port ranges alone.
     A socket that changes its state meanwhile may come twice or not at all.
@@ -157,10 +158,11 @@ def decode(
             flags |= around.direction(lport, rport)
             info = _info_offset(datagram, start, end, seen)
             if info:
-                quiet_out, quiet_in, quiet_ack, trip, acked, received, sent, again = unpack_info(
-                    datagram, info
+                (quiet_out, quiet_in, quiet_ack, trip, acked, received, segments, sent, again) = (
+                    unpack_info(datagram, info)
                 )
                 sent -= again
+                received = received if segments else 0
                 moved = now - (quiet_out if quiet_out < quiet_in else quiet_in) * 1_000_000
             if state != _ESTABLISHED:
                 if state in _PEER_FINISHED:
@@ -172,7 +174,7 @@ def decode(
                     unsent -= unsent > 0
                 if not inode and state in _ORPHANED:
                     released = now
-                if state == _CLOSE and info and not (trip or acked or received):
+                if state == _CLOSE and info and not (trip or acked):
                     flags |= _FAILED
         pid, comm = owner(inode, nobody)
         if pid:

@@ -1,0 +1,59 @@
+"""Which processes are in scope, asked of /proc: for the rung that cannot ask the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.sockets.holders import all_pids
+from hatrace.sockets.names import comm_bytes
+
+_HAPROXY = "haproxy"
+
+
+def members(scope: Scope) -> set[int]:
+    """The pids in a scope now; processes that end meanwhile may still be among them."""
+    if scope.kind is ScopeKind.ALL:
+        return set(all_pids())
+    if scope.kind is ScopeKind.CGROUP:
+        return set().union(*(_of_cgroup(Path(folder)) for folder in scope.values))
+    if scope.kind is ScopeKind.PID:
+        return {int(value) for value in scope.values if value.isdigit()}
+    names = scope.values if scope.kind is ScopeKind.COMM else (_HAPROXY,)
+    wanted = {name.encode()[:15].ljust(16, b"\0") for name in names}
+    return {pid for pid in all_pids() if comm_bytes(pid) in wanted}
+
+
+def with_children(pids: Iterable[int]) -> set[int]:
+    """These processes and all that descend from them (CONFIG_PROC_CHILDREN)."""
+    found: set[int] = set()
+    waiting = list(pids)
+    while waiting:
+        pid = waiting.pop()
+        if pid not in found:
+            found.add(pid)
+            waiting += _children(pid)
+    return found
+
+
+def _children(pid: int) -> list[int]:
+    """Of any of its threads."""
+    found: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            found += map(int, path.read_text().split())
+        except OSError:
+            continue
+    return found
+
+
+def _of_cgroup(folder: Path) -> set[int]:
+    """The processes of a cgroup and of those below it."""
+    found: set[int] = set()
+    for path in (folder / "cgroup.procs", *folder.glob("**/cgroup.procs")):
+        try:
+            found |= set(map(int, path.read_text().split()))
+        except OSError:
+            continue
+    return found

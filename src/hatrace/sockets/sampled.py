@@ -1,0 +1,192 @@
+"""The `netlink` rung: what can be told of sockets without any BPF, by looking again and again.
+
+The same face as the attached BPF rungs (kernel/probes.py).  Beside the looks, the kernel's
+own news of destroyed TCP sockets is read (SKNLGRP_INET_TCP_DESTROY, Linux 4.8; in our own
+network namespace only), which gives each flow's end and its bytes at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterable
+
+from hatrace.errors import HatraceError
+from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.model.event import Holder, Losses, Target, Trouble
+from hatrace.model.flow import Flow
+from hatrace.sockets.inventory import Look, look
+from hatrace.sockets.members import members, with_children
+from hatrace.sockets.netlink import (
+    TCP6_DESTROY_GROUP,
+    TCP_DESTROY_GROUP,
+    Diag,
+    Lost,
+    namespace_of,
+)
+from hatrace.sockets.sampled_table import Criteria, SampledTable
+from hatrace.sockets.tcp_diag import Surroundings, decode
+
+INTERVAL_NS = 1_000_000_000
+SHARE = 0.05
+"""Of one CPU, at most, for looking: with 20,000 sockets a look takes 0.25 s, so one in 5 s."""
+_NEWS_BYTES = 16 << 20
+
+_ALWAYS = (
+    "sockets are sampled (each second, less often when there are many): times are late by "
+    "up to the interval",
+    "how a connection ended (who reset it) is not seen, and bytes received may count the "
+    "peer's FIN as one",
+    "the process which let a socket go is taken to be its last known holder",
+)
+_WITH_NEWS = (
+    "connections which begin and end between two samples are seen at their end only, and "
+    "only to listened ports or to servers already seen; those of other network namespaces not"
+)
+_WITHOUT_NEWS = "connections which begin and end between two samples are not seen"
+
+
+class SampledProbes:
+    """The TCP flows of some processes, sampled.  Use it in one thread; close it at the end.
+
+    ``scope``: processes looked for again at each look; `follow` adds others.  ``lend`` as
+    in ghosts.py.  Raises EnvironmentLacks where sockets cannot be listed at all.
+    """
+
+    rung = "netlink"
+
+    def __init__(
+        self, scope: Scope | None = None, interval_ns: int = INTERVAL_NS, lend: bool = True
+    ) -> None:
+        self._scope = scope or Scope(ScopeKind.PID)
+        self._interval_ns = interval_ns
+        self._lend = lend
+        self._followed: set[int] = set()
+        self._left: set[int] = set()
+        self._table = SampledTable()
+        self._around = Surroundings(0)
+        self._no_tcp: set[int] = set()
+        self._troubles: list[Trouble] = []
+        self._due_ns = 0
+        self._overruns = 0
+        self._truncated = 0
+        self._news = _subscribe()
+        self.blind_spots: tuple[str, ...] = (
+            *_ALWAYS,
+            _WITH_NEWS if self._news is not None else _WITHOUT_NEWS,
+        )
+
+    def follow(self, pids: Iterable[int]) -> None:
+        """Put processes into the scope; their later forks join by themselves."""
+        pids = set(pids)
+        self._followed |= pids
+        self._left -= pids
+
+    def leave(self, pids: Iterable[int]) -> None:
+        """Take processes out of the scope."""
+        self._left |= set(pids)
+        self._followed -= self._left
+
+    def followed(self) -> frozenset[int]:
+        """The pids in scope, their children included."""
+        return frozenset(with_children(self._followed | members(self._scope)) - self._left)
+
+    def inventory(self, pids: Collection[int] = ()) -> tuple[Holder, ...]:
+        """Look now, at ``pids`` as well; every socket fd in scope.  `flows` has the flows."""
+        self.follow(pids)
+        return tuple(self._look().held)
+
+    def flows(self) -> list[Flow]:
+        """Every open flow, as of the last look."""
+        return list(self._table.open.values())
+
+    def drain(self) -> bytes:
+        """Flows which ended since the last call, packed.  Looks again when it is time."""
+        self._hear()
+        self._look_if_due()
+        return self._table.take_finished()
+
+    def scan(self, criteria: Criteria) -> tuple[bytes, int]:
+        """Open flows which meet the criteria: packed records, and how many matched."""
+        self._look_if_due()
+        records, matched = self._table.suspects(criteria, time.monotonic_ns())
+        self._truncated = max(0, matched - criteria.limit)
+        return records, matched
+
+    def targets(self) -> tuple[Target, ...]:
+        """Totals of every target so far."""
+        return self._table.targets()
+
+    def watch(self, target: int, age_ns: int) -> None:
+        """Report this target's open flows older than ``age_ns``, whatever their state."""
+        self._table.watch(target, age_ns)
+
+    def losses(self) -> Losses:
+        """``ring_full`` counts overruns: how many ends each has swallowed, nobody knows."""
+        return Losses(time.monotonic_ns(), ring_full=self._overruns, scan_truncated=self._truncated)
+
+    def bpf_cost(self) -> tuple[int, int] | None:
+        """None: there is no BPF here."""
+        return None
+
+    def troubles(self) -> list[Trouble]:
+        """What could not be looked at since the last call."""
+        troubles, self._troubles = self._troubles, []
+        return troubles
+
+    def close(self) -> None:
+        if self._news is not None:
+            self._news.close()
+            self._news = None
+
+    def _look_if_due(self) -> None:
+        if time.monotonic_ns() < self._due_ns:
+            return
+        try:
+            self._look()
+        except HatraceError as error:
+            now_ns = time.monotonic_ns()
+            self._troubles.append(Trouble(now_ns, "sock_diag", "sockets", str(error), error.do))
+            self._due_ns = now_ns + self._interval_ns
+
+    def _look(self) -> Look:
+        started_ns = time.monotonic_ns()
+        pids = self.followed()
+        seen = look(sorted(pids), known=self._known_inodes(), lend=self._lend)
+        self._no_tcp |= seen.asked - {ghost.inode for ghost in seen.ghosts.values()}
+        self._no_tcp &= {holder.inode for holder in seen.held}
+        self._around = seen.around.get(namespace_of() or 0, self._around)
+        self._table.update(seen, pids)
+        self._troubles += seen.troubles
+        ended_ns = time.monotonic_ns()
+        self._due_ns = ended_ns + max(self._interval_ns, int((ended_ns - started_ns) / SHARE))
+        return seen
+
+    def _known_inodes(self) -> set[int]:
+        """Which inodes in no table need no second question."""
+        return self._no_tcp | {flow.inode for flow in self._table.open.values()}
+
+    def _hear(self) -> None:
+        """The kernel's news of destroyed sockets."""
+        if self._news is None:
+            return
+        around = Surroundings(
+            time.monotonic_ns(),
+            self._around.netns,
+            self._around.ephemeral,
+            self._around.listening,
+        )
+        try:
+            for flow in decode(self._news.notifications(), around):
+                self._table.destroyed(flow)
+        except Lost:
+            self._overruns += 1
+
+
+def _subscribe() -> Diag | None:
+    """The kernel's news of destroyed TCP sockets, or None where it gives none."""
+    try:
+        news = Diag(groups=(TCP_DESTROY_GROUP, TCP6_DESTROY_GROUP))
+    except HatraceError:
+        return None
+    news.grow(_NEWS_BYTES)
+    return news
