@@ -169,7 +169,7 @@ def _cause(leak: Leak) -> str:
         f"{words.number(counts[state])} in {state.name}: {STATES.get(state, 'held')}"
         for state in sorted(counts)
     ]
-    return "the process does not close what its checks opened; " + "; ".join(parts)
+    return "HAProxy does not close the sockets of its checks; " + "; ".join(parts)
 
 
 def _ruled_out(world: World, leak: Leak) -> Iterable[str]:

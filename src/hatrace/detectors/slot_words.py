@@ -96,22 +96,22 @@ def cause(world: World, service: Service, slots: Sequence[Slot], why: Cause) -> 
     master = service.socket.master
     if why is Cause.CLIENTS:
         timeout = "which has no timeout" if master else "until `stats timeout`"
-        return f"clients connect and do not close; each keeps a slot of the socket, {timeout}"
+        return f"clients hold their connections; each keeps a slot of the socket, {timeout}"
     if why is Cause.SERVER:
-        return "the clients have closed, HAProxy has not: it keeps their slots although it runs"
+        return "the server keeps the slots of clients that have left, although it runs and answers"
     if why is Cause.WORKER:
         names = ", ".join(
             f"pid {one.pid} ({'stopped' if one.stopped else 'silent'})"
             for one in silent_workers(world, service, _at(world))
         )
         return (
-            "commands were sent on to a worker that does not answer"
-            f" ({names}); the master keeps each slot until it does, even after the client left"
+            f"a worker does not answer ({names}) the commands that were sent on to it; the master"
+            " keeps each slot until it does, even after the client left"
         )
     if why is Cause.LEFT:
         return (
-            "the clients have closed, HAProxy has not: it keeps their slots; whether a worker"
-            " owes it answers is not known"
+            "the server keeps the slots of clients that have left; whether a worker owes it"
+            " answers is not known"
         )
     if why is Cause.STOPPED:
         return f"pid {service.socket.pid} is stopped by a signal or a debugger"

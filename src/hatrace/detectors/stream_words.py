@@ -59,7 +59,7 @@ def cause(world: World, pid: int, units: Sequence[Unit], reasons: Counter[Reason
             " connections that reach it are not served and no old one ends"
         )
     why = "; ".join(f"{words.number(reasons[one])}: {one.value}" for one in Reason if reasons[one])
-    return f"HAProxy ended these sessions without closing their sockets ({_shape(units)}); {why}"
+    return f"HAProxy does not close the sockets of sessions that are over ({_shape(units)}); {why}"
 
 
 def _shape(units: Sequence[Unit]) -> str:
