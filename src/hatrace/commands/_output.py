@@ -1,0 +1,46 @@
+"""Where a command prints to: stdout, or a new file for its owner's eyes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from hatrace.errors import EnvironmentLacks, UsageError
+
+
+@contextmanager
+def destination(path: Path | None, force: bool) -> Iterator[TextIO]:
+    """A text stream; a file appears under its name only when it is complete, with mode 0600.
+
+    Raises UsageError for an existing file without ``force``, EnvironmentLacks when the disk
+    does not take it.
+    """
+    if path is None:
+        yield sys.stdout
+        return
+    if path.exists() and not force:
+        raise UsageError(
+            f"cannot write {path}", "it exists already", "choose another name, or give --force"
+        )
+    if path.exists() and not path.is_file():
+        raise EnvironmentLacks(f"cannot write {path}", "it is no regular file", "name a file")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        yield from _written(unfinished, path)
+    except OSError as error:
+        raise EnvironmentLacks(
+            f"cannot write {path}", error.strerror or str(error), "choose another place"
+        ) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _written(unfinished: Path, path: Path) -> Iterator[TextIO]:
+    number = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with os.fdopen(number, "w", encoding="utf-8", newline="") as stream:
+        yield stream
+    unfinished.replace(path)
