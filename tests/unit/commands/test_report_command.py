@@ -67,7 +67,7 @@ def test_a_torn_capture_is_reported_with_a_word_of_warning(
     leaking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     content = Path(leaking).read_bytes()
-    Path(leaking).write_bytes(content[: len(content) // 2])
+    Path(leaking).write_bytes(content[: len(content) // 4])
     assert run(["report", leaking]) == 1
     assert "it has no end" in capsys.readouterr().out
     assert run(["export", leaking, "--format", "csv"]) == 0
@@ -100,3 +100,32 @@ def test_a_full_disk_is_said(leaking: str, capsys: pytest.CaptureFixture[str]) -
     assert run(["report", leaking, "-o", "/dev/full", "--force"]) == 3
     assert "cannot write /dev/full" in capsys.readouterr().err
     assert Path("/dev/full").is_char_device()
+
+
+def test_a_capture_can_be_redacted_afterwards(
+    leaking: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "public.hatrace"
+    assert run(["export", leaking, "--format", "hatrace", "--redact", "-o", str(output)]) == 0
+    assert run(["report", str(output)]) == 1
+    said = capsys.readouterr().out
+    assert "WARNING check-leak: x" in said
+    assert "redacted" in said
+    for secret in ("192.0.2.", "lb1", "be/s1", "agent.py"):
+        assert secret not in said
+    assert run(["export", str(output), "--what", "findings"]) == 0
+    assert "192.0.2." not in capsys.readouterr().out
+
+
+def test_redacted_rows(leaking: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", leaking, "--redact"]) == 0
+    assert "192.0.2." not in capsys.readouterr().out
+    assert run(["export", leaking, "--redact", "--what", "findings"]) == 2
+    assert "quote names" in capsys.readouterr().err
+
+
+def test_a_capture_is_not_written_over_itself(leaking: str) -> None:
+    before = Path(leaking).read_bytes()
+    for output in ([], ["-o", leaking, "--force"]):
+        assert run(["export", leaking, "--format", "hatrace", *output]) == 2
+    assert Path(leaking).read_bytes() == before
