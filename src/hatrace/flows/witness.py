@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from hatrace.flows.doubt import at_least
 from hatrace.flows.owners import Owners
 from hatrace.flows.told import Told
 from hatrace.model.attribution import Attribution, Role
@@ -104,10 +105,15 @@ def _of_descriptor(
     """A line of `show fd` as attribution; None where it says nothing new.
 
     Kind ``server`` is all it says of a check over TCP without HTTP (the mux is PASS for
-    both), so there it settles which server, but not what for.
+    both), so there it settles which server, but not what for; kind ``check`` of such a one is
+    concluded from the lack of a stream, which a leaked session lacks as well: it does not
+    stand against an address without checks, or against more data than a check carries.
     """
     why = _by("show fd", pid)
     if one.kind == "check":
+        surely = not mixed or at_least(found, Confidence.LIKELY)
+        if found.role is Role.SERVER and surely:
+            return replace(found, label=one.server or found.label)
         role = Role.AGENT if found.role is Role.AGENT else Role.CHECK
         return Attribution(role, one.server or found.label, Confidence.CERTAIN, why)
     if one.kind == "server":

@@ -335,6 +335,17 @@ def test_show_fd_makes_a_check_certain() -> None:
     assert said(world.attribution(flow)) == ("check", "be/s1", CERTAIN)
 
 
+def test_no_stream_makes_no_check_of_a_session() -> None:
+    """`show fd` calls a leaked session of `mode tcp` a check: no stream has it any more."""
+    leaked = f.half_closed(f.flow())
+    line = f.descriptors(f.at(9), f.descriptor(10, "check"))
+    elsewhere = table(*haproxy(), f.holders_of(f.at(8), leaked), line)
+    assert said(elsewhere.attribution(leaked)) == ("server", "be/s1", CERTAIN)
+    large = leaked._replace(received_bytes=1 << 20)
+    world = table(*shared(f.holders_of(f.at(8), large), line))
+    assert said(world.attribution(large)) == ("server", "be/s1", LIKELY)
+
+
 def test_show_fd_names_the_one_of_several_servers() -> None:
     servers = [f.server(), f.server("s2", address="192.0.2.2")]
     flow = f.check_flow()
