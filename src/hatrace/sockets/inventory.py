@@ -6,7 +6,7 @@ is either a ghost, or never was connected, or has just been closed; ghosts.py te
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
 from hatrace.errors import HatraceError
@@ -29,7 +29,8 @@ class Look:
     held: list[Holder] = field(default_factory=list)
     """Every socket fd of the processes, of any kind."""
     flows: dict[int, Flow] = field(default_factory=dict)
-    """Every TCP socket in a table, whoever holds it, by ``id``; OWNED: by these processes."""
+    """TCP sockets in a table, by ``id``: those the processes hold (OWNED), every orphan, and
+    those the caller knows already."""
     ghosts: dict[int, Flow] = field(default_factory=dict)
     """Their TCP sockets in no table, by ``id``."""
     asked: set[int] = field(default_factory=set)
@@ -45,9 +46,15 @@ class Look:
         return [flow for flow in self.flows.values() if flow.pid] + list(self.ghosts.values())
 
 
-def look(pids: Iterable[int], known: Collection[int] = (), lend: bool = True) -> Look:
+def look(
+    pids: Iterable[int],
+    known: Container[int] = (),
+    keep: Container[int] = (),
+    lend: bool = True,
+) -> Look:
     """Look now.  ``known``: inodes that need not be asked about again if in no table.
 
+    ``keep``: ids of flows which the caller knows, reported whoever holds them by now.
     ``lend`` as in `ghosts`.  A namespace that cannot be entered becomes a Trouble;
     raises netlink.Refused where our own cannot be listed.
     """
@@ -60,7 +67,7 @@ def look(pids: Iterable[int], known: Collection[int] = (), lend: bool = True) ->
     }
     for netns, inside in _namespaces(pids).items():
         try:
-            around, flows = within(inside[0], lambda: _tables(owners))
+            around, flows = within(inside[0], lambda: _tables(owners, keep))
         except HatraceError as error:
             if netns == namespace_of():
                 raise
@@ -83,15 +90,19 @@ def _namespaces(pids: Iterable[int]) -> dict[int | None, list[int]]:
 
 
 def _tables(
-    owners: dict[int, tuple[int, bytes]],
+    owners: dict[int, tuple[int, bytes]], keep: Container[int]
 ) -> tuple[Surroundings, dict[int, Flow]]:
     """The tables of the network namespace that this thread is in."""
     around = surroundings(owners)
     with Diag() as diag:
-        return around, {flow.id: flow for flow in tcp_diag.dump(diag, around)}
+        return around, {
+            flow.id: flow
+            for flow in tcp_diag.dump(diag, around)
+            if flow.pid or flow.released_ns or flow.id in keep
+        }
 
 
-def _add_ghosts(seen: Look, known: Collection[int], lend: bool) -> None:
+def _add_ghosts(seen: Look, known: Container[int], lend: bool) -> None:
     tabled = {flow.inode for flow in seen.flows.values()}
     by_pid: dict[int, list[Holder]] = {}
     for inode, holder in by_inode(seen.held).items():

@@ -182,7 +182,10 @@ def walk(datagram: bytes) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def attributes(datagram: bytes, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Type, start and end of each attribute between two offsets; nothing is copied."""
+    """Type, start and end of each attribute between two offsets of a datagram.
+
+    Nothing is copied; the walk ends at an attribute that is cut short.
+    """
     while start + ATTRIBUTE.size <= end:
         length, kind = ATTRIBUTE.unpack_from(datagram, start)
         if length < ATTRIBUTE.size or start + length > end:
