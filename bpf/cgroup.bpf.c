@@ -31,13 +31,6 @@ static inline u64 sk_of(void *ctx)
 	return sk;
 }
 
-int bpf_iter__sock_create(struct bpf_sock *ctx)
-{
-	if (ctx->protocol == IPPROTO_TCP && (ctx->family == AF_INET || ctx->family == AF_INET6))
-		on_create((u64)ctx, ctx->family);
-	return 1;
-}
-
 int bpf_iter__sock_release(struct bpf_sock *ctx)
 {
 	if (ctx->protocol == IPPROTO_TCP)
@@ -51,7 +44,7 @@ int bpf_iter__connect4(struct bpf_sock_addr *ctx)
 
 	map_v4(to, ctx->user_ip4);
 	if (ctx->protocol == IPPROTO_TCP)
-		on_connect(sk_of(ctx), to, __builtin_bswap16(ctx->user_port));
+		on_connect(sk_of(ctx), ctx->family, to, __builtin_bswap16(ctx->user_port));
 	return 1;
 }
 
@@ -60,7 +53,7 @@ int bpf_iter__connect6(struct bpf_sock_addr *ctx)
 	u32 to[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]};
 
 	if (ctx->protocol == IPPROTO_TCP)
-		on_connect(sk_of(ctx), (u8 *)to, __builtin_bswap16(ctx->user_port));
+		on_connect(sk_of(ctx), ctx->family, (u8 *)to, __builtin_bswap16(ctx->user_port));
 	return 1;
 }
 

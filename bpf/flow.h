@@ -27,7 +27,7 @@ enum flow_flag {
 /* One socket's life on one side: the kernel's table, the ring and the scan. */
 struct flow {
 	__u64 id;		/* kernel address of the socket xor a secret of this run */
-	__u64 born_ns;		/* socket(), or the child's handshake; with id the flow's key */
+	__u64 born_ns;		/* connect(), listen() or the child's handshake; with id the key */
 	__u64 connect_ns;	/* connect() */
 	__u64 established_ns;
 	__u64 fin_ns;		/* the peer's FIN */
@@ -72,14 +72,13 @@ struct target_key {
 #define LIFETIME_BUCKETS 16	/* bucket n: lifetime < 4^n us; the last: all above */
 
 struct target_total {
-	__u64 born;
 	__u64 adopted;		/* open before hatrace came */
-	__u64 gone;		/* open now = born + adopted - gone */
+	__u64 gone;		/* what is open now, a scan counts: born = gone + open - adopted */
 	__u64 failed;		/* gone without ever being established */
 	__u64 reset;		/* gone by an abort, of either side */
 	__u64 sent_bytes;	/* of gone flows */
 	__u64 received_bytes;	/* of gone flows */
-	__u32 lifetime[LIFETIME_BUCKETS];	/* of gone flows: born to released */
+	__u32 lifetime[LIFETIME_BUCKETS];	/* of gone flows */
 };
 
 /* What was not recorded, and why.  Each counter only grows. */

@@ -27,7 +27,6 @@ static inline void tcp_connects(struct sock *sk)
 	fill_remote(&f, sk);
 	fill_netns(&f, sk);
 	own(&f, tgid);
-	count_born(&f, 0, tgid);
 	insert(key, &f);
 }
 

@@ -21,6 +21,9 @@
 
 #include "track.h"
 
+/* Where this side has shut its sending half. */
+#define FIN_STATES (1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSING | 1 << TCP_LAST_ACK)
+
 static inline u64 moved_ns(struct tcp_sock *tp, u64 now, u32 hz)
 {
 	struct inet_connection_sock *icsk = (void *)tp;
@@ -39,6 +42,8 @@ static inline void refresh(struct flow *f, struct sock *sk, u64 now, u32 hz)
 	struct net *net = PEEK(sk, __sk_common.skc_net.net);
 
 	f->state = PEEK(sk, __sk_common.skc_state);
+	if (FIN_STATES >> f->state & 1)
+		f->flags |= FLOW_FIN_SENT;
 	f->cookie = PEEK(sk, __sk_common.skc_cookie.counter);
 	if (!f->netns)
 		f->netns = PEEK(net, ns.inum);
@@ -97,12 +102,17 @@ int bpf_iter__scan(u64 *ctx)
 	struct criteria *c = map_get(MAP(MAP_CRITERIA), &zero);
 	u64 *matched = map_get(MAP(MAP_COUNTERS), &which);
 	struct config *s = settings();
-	u64 *key = it->key, now;
+	u64 *key = it->key, now, *open;
 	struct flow *value = it->value, f;
 
 	if (!key || !value || !c || !s || !matched || !s->hz)
 		return 0;
+	if (!value->target && value->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
+		value->target = target_of(value);
 	__builtin_memcpy(&f, value, sizeof(f));
+	open = map_get(MAP(MAP_TARGET_OPEN), &f.target);
+	if (open)
+		(*open)++;
 	now = bpf_ktime_get_ns();
 	refresh(&f, (struct sock *)*key, now, s->hz);
 	if (!suspect(c, &f, now))
@@ -111,6 +121,14 @@ int bpf_iter__scan(u64 *ctx)
 	if ((*matched)++ < c->limit)
 		seq_put(*(void **)it->meta, &f, sizeof(f));
 	return 0;
+}
+
+static inline void count_adopted(struct flow *f)
+{
+	struct target_total *t = total_of(target_of(f));
+
+	if (t)
+		t->adopted++;
 }
 
 static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, struct config *c)
@@ -144,9 +162,9 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 		/* Which side it is, nobody can say for certain any more: listeners tell. */
 		inbound = listened_on(f.lport);
 		f.flags |= inbound ? FLOW_ACCEPTED : FLOW_CONNECTED;
-		count_born(&f, inbound, f.pid);
 	}
-	map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY);
+	if (!map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY) && f.rport)
+		count_adopted(&f);
 }
 
 static inline void tell_time(void)

@@ -14,6 +14,7 @@ enum map {
 	MAP_RING,	  /* one struct flow for each that ended.  The news. */
 	MAP_TARGET_INDEX, /* hash: struct target_key -> u32 index */
 	MAP_TARGET_TOTALS, /* per-CPU array: struct target_total; [0]: those without a place */
+	MAP_TARGET_OPEN,  /* array of u64 by target, mapped: what the scan counted as open */
 	MAP_WATCH_NS,	  /* array by target: report its open flows older than this */
 	MAP_CONFIG,	  /* array of one struct config */
 	MAP_CRITERIA,	  /* array of one struct criteria */

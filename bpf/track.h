@@ -2,22 +2,29 @@
 /*
  * track.h: the state machine of one socket, shared by all rungs.
  *
- *	born      by socket(), or as the child of a listener
- *	connect   the owner calls connect()
- *	accept    the owner gets it from accept()
+ *	connect   born: the owner calls connect()
+ *	child     born: a listener's child, its handshake done
+ *	listen    born: the owner calls listen()
+ *	accept    the owner gets a child from accept()
  *	state     the kernel moves it from one TCP state to another
  *	reset     the peer aborts it
  *	release   the owner lets go: the last reference to its file
  *	destroy   the kernel is done with it; always the last, and exactly once
  *
  * GET(pointer, field) is defined before this is included: a plain load where the
- * verifier knows the type (tp_btf, fentry), PEEK = bpf_probe_read_kernel elsewhere.  A transition that adds nothing to what user
- * space can read from the live socket returns before it touches the table.
+ * verifier knows the type (tp_btf, fentry), PEEK = bpf_probe_read_kernel elsewhere.
+ *
+ * What it costs is clocks, look-ups and runs, in this order; so a time which a segment
+ * brings is taken from tcp_mstamp (the kernel has just read the same clock, to 1 us),
+ * targets are looked up once, at the end, and a transition that adds nothing to what a
+ * scan can read from the live socket returns before it touches the table.
  */
 #ifndef HATRACE_TRACK_H
 #define HATRACE_TRACK_H
 
 #include "scope.h"
+
+#define SEND_SHUTDOWN 2 /* include/net/sock.h */
 
 #define PEEK(p, field) ({ \
 	typeof((p)->field) v_ = 0; \
@@ -47,43 +54,31 @@ static inline void map_v4(u8 *to, u32 address)
 	__builtin_memcpy(to + 12, &address, 4);
 }
 
-/* The target a flow counts for from now on: found, made, or 0 where there is no room. */
-static inline void count_born(struct flow *f, int inbound, u32 pid)
+/* The target a flow counts for: found, made, or 0 where there is no room. */
+static inline u32 target_of(struct flow *f)
 {
 	struct target_key key = {};
-	struct target_total *t;
-	u32 *known, index = 0;
+	u32 *known, index, which = COUNTER_TARGETS;
+	struct losses *l;
+	u64 *given;
 
-	__builtin_memcpy(key.addr, inbound ? f->laddr : f->raddr, 16);
-	key.port = inbound ? f->lport : f->rport;
-	key.direction = inbound;
-	key.pid = inbound ? 0 : pid;
+	key.direction = !!(f->flags & FLOW_ACCEPTED);
+	__builtin_memcpy(key.addr, key.direction ? f->laddr : f->raddr, 16);
+	key.port = key.direction ? f->lport : f->rport;
+	key.pid = key.direction ? 0 : f->pid;
 	key.netns = f->netns;
 	known = map_get(MAP(MAP_TARGET_INDEX), &key);
-	if (known) {
-		index = *known;
-	} else {
-		u32 first = COUNTER_TARGETS;
-		u64 *given = map_get(MAP(MAP_COUNTERS), &first);
-		struct losses *l = lost();
-
-		if (given)
-			index = __sync_fetch_and_add(given, 1) + 1;
-		if (!index || index >= TARGETS || map_set(MAP(MAP_TARGET_INDEX), &key, &index, NEW_ONLY)) {
-			known = map_get(MAP(MAP_TARGET_INDEX), &key); /* another CPU was first */
-			index = known ? *known : 0;
-			if (!index && l)
-				l->targets_full++;
-		}
-	}
-	f->target = index;
-	t = total_of(index);
-	if (!t)
-		return;
-	if (f->flags & FLOW_ADOPTED)
-		t->adopted++;
-	else
-		t->born++;
+	if (known)
+		return *known;
+	given = map_get(MAP(MAP_COUNTERS), &which);
+	index = given ? __sync_fetch_and_add(given, 1) + 1 : TARGETS;
+	if (index < TARGETS && !map_set(MAP(MAP_TARGET_INDEX), &key, &index, NEW_ONLY))
+		return index;
+	known = map_get(MAP(MAP_TARGET_INDEX), &key); /* another CPU was first? */
+	l = lost();
+	if (!known && l)
+		l->targets_full++;
+	return known ? *known : 0;
 }
 
 /* Bucket n holds lifetimes under 4^n us. */
@@ -118,9 +113,11 @@ static inline u32 lifetime_bucket(u64 ns)
 
 static inline void count_gone(struct flow *f)
 {
-	struct target_total *t = total_of(f->target);
-	u64 end = f->released_ns ? f->released_ns : f->gone_ns;
+	struct target_total *t;
 
+	if (!f->target)
+		f->target = target_of(f);
+	t = total_of(f->target);
 	if (!t)
 		return;
 	t->gone++;
@@ -130,7 +127,7 @@ static inline void count_gone(struct flow *f)
 		t->reset++;
 	t->sent_bytes += f->sent_bytes;
 	t->received_bytes += f->received_bytes;
-	t->lifetime[lifetime_bucket(end - f->born_ns) & (LIFETIME_BUCKETS - 1)]++;
+	t->lifetime[lifetime_bucket(f->gone_ns - f->born_ns) & (LIFETIME_BUCKETS - 1)]++;
 }
 
 static inline void own(struct flow *f, u32 tgid)
@@ -140,59 +137,39 @@ static inline void own(struct flow *f, u32 tgid)
 	bpf_get_current_comm(f->comm, sizeof(f->comm));
 }
 
+/*
+ * A birth.  Where the address is taken, its old flow either goes on (a second connect()
+ * of one socket, or one adopted before its first) or had no end that was seen.
+ */
 static inline void insert(u64 sk, struct flow *f)
 {
 	struct losses *l;
+	struct flow *old;
 
 	if (!map_set(MAP(MAP_FLOWS), &sk, f, NEW_ONLY))
 		return;
 	l = lost();
-	if (map_get(MAP(MAP_FLOWS), &sk)) { /* its old life ended unseen: births replace it */
-		map_set(MAP(MAP_FLOWS), &sk, f, ANY);
+	old = map_get(MAP(MAP_FLOWS), &sk);
+	if (!old) {
 		if (l)
-			l->overwritten++;
-	} else if (l) {
-		l->flows_full++;
+			l->flows_full++;
+		return;
 	}
+	if (!old->released_ns && f->flags & FLOW_CONNECTED) {
+		f->born_ns = old->born_ns;
+		f->flags |= old->flags & FLOW_ADOPTED;
+	} else if (l) {
+		l->overwritten++;
+	}
+	map_set(MAP(MAP_FLOWS), &sk, f, ANY);
 }
 
-/* socket(): a TCP socket of a process in scope.  Runs as its maker. */
-static inline void on_create(u64 sk, u8 family)
+/* The time of the segment that is being worked on, as the kernel took it. */
+static inline u64 segment_ns(struct sock *sk)
 {
-	struct config *c = settings();
-	u32 tgid = current_tgid();
-	struct flow f = {};
+	struct tcp_sock *tp = skc_to_tcp_sock(sk);
 
-	if (!c || !in_scope(c, tgid))
-		return;
-	f.id = sk;
-	f.born_ns = bpf_ktime_get_ns();
-	f.family = family;
-	f.state = TCP_CLOSE;
-	f.netns = ({
-		struct sock *s = (struct sock *)sk;
-		struct net *net = PEEK(s, __sk_common.skc_net.net);
-		PEEK(net, ns.inum);
-	});
-	own(&f, tgid);
-	insert(sk, &f);
-}
-
-/* connect(): runs as the caller, once for each attempt, before a port is chosen. */
-static inline void on_connect(u64 sk, const u8 *raddr, u16 rport)
-{
-	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
-
-	if (!f)
-		return;
-	f->connect_ns = bpf_ktime_get_ns();
-	__builtin_memcpy(f->raddr, raddr, 16);
-	f->rport = rport;
-	own(f, current_tgid());
-	if (f->flags & FLOW_CONNECTED) /* a second attempt of the same socket */
-		return;
-	f->flags |= FLOW_CONNECTED;
-	count_born(f, 0, f->pid);
+	return tp ? GET(tp, tcp_mstamp) * 1000 : 0;
 }
 
 static inline void fill_local(struct flow *f, struct sock *sk)
@@ -240,6 +217,26 @@ static inline u32 inode_of(struct socket *socket)
 	return socket ? PEEK(both, vfs_inode.i_ino) : 0;
 }
 
+/* connect(): runs as the caller, once for each attempt, before a port is chosen. */
+static inline void on_connect(u64 sk, u8 family, const u8 *raddr, u16 rport)
+{
+	struct config *c = settings();
+	u32 tgid = current_tgid();
+	struct flow f = {};
+
+	if (!c || !in_scope(c, tgid))
+		return;
+	f.id = sk;
+	f.born_ns = f.connect_ns = bpf_ktime_get_ns();
+	f.family = family;
+	f.state = TCP_SYN_SENT;
+	f.flags = FLOW_CONNECTED;
+	__builtin_memcpy(f.raddr, raddr, 16);
+	f.rport = rport;
+	own(&f, tgid);
+	insert(sk, &f);
+}
+
 /* The handshake of a listener's child is done.  Runs as anybody. */
 static inline void on_child(struct sock *sk)
 {
@@ -251,25 +248,14 @@ static inline void on_child(struct sock *sk)
 	if (!c || (c->scope != SCOPE_ALL && !listened_on(f.lport)))
 		return;
 	f.id = key;
-	f.born_ns = f.established_ns = bpf_ktime_get_ns();
+	f.born_ns = f.established_ns = segment_ns(sk);
 	f.family = GET(sk, __sk_common.skc_family);
 	f.state = TCP_ESTABLISHED;
 	f.flags = FLOW_ACCEPTED;
 	fill_local(&f, sk);
 	fill_remote(&f, sk);
 	fill_netns(&f, sk);
-	count_born(&f, 1, 0);
 	insert(key, &f);
-}
-
-/* An accepted socket (or its whole flow) turns out to belong to somebody out of scope. */
-static inline void forget(u64 sk, struct flow *f)
-{
-	struct target_total *t = total_of(f->target);
-
-	if (t)
-		t->gone++;
-	map_drop(MAP(MAP_FLOWS), &sk);
 }
 
 /* accept(): runs as the caller.  ``sk`` is the child. */
@@ -282,8 +268,8 @@ static inline void on_accept(u64 sk)
 
 	if (!f || !c || f->flags & FLOW_OWNED || !(f->flags & FLOW_ACCEPTED))
 		return;
-	if (!in_scope(c, tgid)) {
-		forget(sk, f);
+	if (!in_scope(c, tgid)) { /* somebody else's listener on the same port */
+		map_drop(MAP(MAP_FLOWS), &sk);
 		return;
 	}
 	own(f, tgid);
@@ -297,26 +283,34 @@ static inline void on_established(struct sock *sk)
 
 	if (!f)
 		return;
-	f->established_ns = bpf_ktime_get_ns();
+	f->established_ns = segment_ns(sk);
 	f->state = TCP_ESTABLISHED;
 	f->inode = inode_of(GET(sk, sk_socket));
 	fill_local(f, sk);
 	fill_netns(f, sk);
 }
 
+/* listen(): the state changes in the caller, the one such change that has an owner. */
 static inline void on_listen(struct sock *sk)
 {
+	struct config *c = settings();
+	u32 tgid = current_tgid();
 	u64 key = (u64)sk;
-	struct flow *f = map_get(MAP(MAP_FLOWS), &key);
+	struct flow f = {};
 
-	if (!f)
+	if (!c || !in_scope(c, tgid))
 		return;
-	f->flags |= FLOW_LISTENER;
-	f->state = TCP_LISTEN;
-	f->inode = inode_of(GET(sk, sk_socket));
-	fill_local(f, sk);
-	fill_netns(f, sk);
-	listen_on(f->lport);
+	f.id = key;
+	f.born_ns = bpf_ktime_get_ns();
+	f.family = GET(sk, __sk_common.skc_family);
+	f.state = TCP_LISTEN;
+	f.flags = FLOW_LISTENER;
+	f.inode = inode_of(GET(sk, sk_socket));
+	fill_local(&f, sk);
+	fill_netns(&f, sk);
+	own(&f, tgid);
+	listen_on(f.lport);
+	map_set(MAP(MAP_FLOWS), &key, &f, ANY); /* it may be known, unconnected, by inventory */
 }
 
 /* The connection is over.  Orphans, whose destruction follows at once, need no visit. */
@@ -332,15 +326,18 @@ static inline void on_closed(struct sock *sk, int old)
 		return;
 	f->state = TCP_CLOSE;
 	f->error = GET(sk, sk_err);
+	fill_netns(f, sk);
 	if (!f->lport) { /* refused: the port is given back, its copy still stands */
 		struct inet_sock *inet = (struct inet_sock *)sk;
 
 		f->lport = __builtin_bswap16(PEEK(inet, inet_sport));
 	}
 	f->closed_ns = bpf_ktime_get_ns();
+	if (!f->released_ns && GET(sk, sk_shutdown) & SEND_SHUTDOWN)
+		f->flags |= FLOW_FIN_SENT;
 	if (old == TCP_SYN_SENT || old == TCP_SYN_RECV)
 		f->flags |= FLOW_FAILED;
-	else if (old == TCP_FIN_WAIT2)
+	else if (old == TCP_FIN_WAIT2 && !f->released_ns)
 		f->flags |= FLOW_FIN_RECEIVED;
 	else if (f->released_ns && old != TCP_LISTEN && !(f->flags & FLOW_RST_RECEIVED))
 		f->flags |= FLOW_RST_SENT;
@@ -372,13 +369,7 @@ static inline void on_state(struct sock *sk, int old, int new)
 			return;
 		f->state = new;
 		f->flags |= FLOW_FIN_RECEIVED;
-		f->fin_ns = bpf_ktime_get_ns();
-		return;
-	case TCP_FIN_WAIT1:
-	case TCP_LAST_ACK:
-		f = map_get(MAP(MAP_FLOWS), &key);
-		if (f)
-			f->flags |= FLOW_FIN_SENT;
+		f->fin_ns = segment_ns(sk);
 		return;
 	}
 }
@@ -395,14 +386,15 @@ static inline void on_reset(u64 sk)
 static inline void on_release(u64 sk)
 {
 	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
-	struct config *c = settings();
 	u32 tgid = current_tgid();
 
-	if (!f || !c)
+	if (!f)
 		return;
 	if (!(f->flags & FLOW_OWNED)) { /* accepted without asking for the address */
-		if (!in_scope(c, tgid)) {
-			forget(sk, f);
+		struct config *c = settings();
+
+		if (!c || !in_scope(c, tgid)) {
+			map_drop(MAP(MAP_FLOWS), &sk);
 			return;
 		}
 		own(f, tgid);
@@ -422,14 +414,20 @@ static inline void on_destroy(struct sock *sk)
 	if (!f || !c)
 		return;
 	f->id ^= c->secret; /* in the table it is the address: now it leaves */
-	f->gone_ns = bpf_ktime_get_ns();
 	f->state = TCP_CLOSE;
+	f->gone_ns = f->released_ns; /* or the segment that ended it, if that came later */
 	tp = skc_to_tcp_sock(sk);
-	if (tp && f->established_ns | (f->flags & FLOW_ADOPTED)) {
+	if (tp) {
+		u64 last_ns = GET(tp, tcp_mstamp) * 1000;
+
+		if (last_ns > f->gone_ns)
+			f->gone_ns = last_ns;
 		f->sent_bytes = GET(tp, bytes_sent) - GET(tp, bytes_retrans);
 		f->received_bytes = GET(tp, bytes_received);
 	}
-	if (f->flags & (FLOW_CONNECTED | FLOW_ACCEPTED | FLOW_ADOPTED))
+	if (!f->closed_ns && f->established_ns && f->released_ns)
+		f->flags |= FLOW_FIN_SENT;
+	if (f->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
 		count_gone(f);
 	if (!c->summary && ring_put(MAP(MAP_RING), f, sizeof(*f), NO_WAKEUP)) {
 		struct losses *l = lost();

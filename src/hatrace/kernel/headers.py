@@ -68,6 +68,7 @@ WANTED: dict[str, tuple[str, ...]] = {
         "write_seq",
         "snd_una",
         "lsndtime",
+        "tcp_mstamp",
     ),
     "file": ("f_inode", "private_data"),
     "task_struct": ("tgid", "pid", "comm"),

@@ -217,6 +217,15 @@ class Btf:
         found = self._lib.btf__name_by_offset(self._btf, offset)
         return ctypes.string_at(found).decode() if found else ""
 
+    def target(self, via: str, name: str) -> int:
+        """The id a tracing program is loaded for; raises OSError if the kernel has no such."""
+        prefix = {"tp_btf": "btf_trace_", "iter": "bpf_iter_"}.get(via, "")
+        kind = BTF_KIND_TYPEDEF if via == "tp_btf" else BTF_KIND_FUNC
+        found = self.find(prefix + name, kind)
+        if found is None:
+            raise OSError(errno.ENOENT, f"this kernel has no {name}")
+        return found
+
     def arguments(self, function: str) -> int | None:
         """How many arguments a kernel function takes; None if BTF does not know it."""
         found = self.find(function, BTF_KIND_FUNC)

@@ -184,28 +184,15 @@ class _Loading:
             self._links.append(libbpf.open_tracing(program))
 
     def _load(self, hook: Hook) -> int:
+        plain = hook.via in (Via.KPROBE, Via.KRETPROBE)
+        typed = not plain and hook.via is not Via.CGROUP
         return libbpf.load_program(
             hook.program_type,
             self._code(hook),
             hook.function,
-            0 if hook.via in (Via.KPROBE, Via.KRETPROBE) else hook.attach_type,
-            self._btf_id(hook),
+            0 if plain else hook.attach_type,
+            self._btf.target(hook.via, hook.target) if typed else 0,
         )
-
-    def _btf_id(self, hook: Hook) -> int:
-        """What a tracing program is for: a type or function of the kernel."""
-        name, kind = {
-            Via.TRACEPOINT: (f"btf_trace_{hook.target}", libbpf.BTF_KIND_TYPEDEF),
-            Via.ITERATOR: (f"bpf_iter_{hook.target}", libbpf.BTF_KIND_FUNC),
-            Via.FENTRY: (hook.target, libbpf.BTF_KIND_FUNC),
-            Via.FEXIT: (hook.target, libbpf.BTF_KIND_FUNC),
-        }.get(hook.via, ("", 0))
-        if not name:
-            return 0
-        found = self._btf.find(name, kind)
-        if found is None:
-            raise OSError(f"this kernel has no {hook.target}")
-        return found
 
 
 def child(fd: int) -> None:

@@ -15,7 +15,7 @@ from hatrace.kernel import libbpf, wire
 from hatrace.model.flow import LAYOUT
 
 _HASH, _ARRAY, _PERCPU_ARRAY, _RINGBUF = 1, 2, 6, 27
-_NO_PREALLOC = 1
+_NO_PREALLOC, _MMAPABLE = 1, 1 << 10
 _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
 
 
@@ -26,13 +26,14 @@ class MapId(IntEnum):
     RING = 2
     TARGET_INDEX = 3
     TARGET_TOTALS = 4
-    WATCH_NS = 5
-    CONFIG = 6
-    CRITERIA = 7
-    LOSSES = 8
-    COUNTERS = 9
-    TGIDS = 10
-    LISTENING = 11
+    TARGET_OPEN = 5
+    WATCH_NS = 6
+    CONFIG = 7
+    CRITERIA = 8
+    LOSSES = 9
+    COUNTERS = 10
+    TGIDS = 11
+    LISTENING = 12
 
 
 COUNTER_TARGETS, COUNTER_MATCHED, COUNTER_JIFFIES, COUNTER_NOW_NS = 0, 1, 2, 3
@@ -67,6 +68,7 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.RING: Shape(_RINGBUF, 0, 0, sizes.ring_bytes),
         MapId.TARGET_INDEX: Shape(_HASH, wire.TARGET_KEY.size, 4, sizes.targets),
         MapId.TARGET_TOTALS: Shape(_PERCPU_ARRAY, 4, wire.TARGET_TOTAL.size, sizes.targets),
+        MapId.TARGET_OPEN: Shape(_ARRAY, 4, 8, sizes.targets, _MMAPABLE),
         MapId.WATCH_NS: Shape(_ARRAY, 4, 8, sizes.targets),
         MapId.CONFIG: Shape(_ARRAY, 4, wire.CONFIG.size, 1),
         MapId.CRITERIA: Shape(_ARRAY, 4, wire.CRITERIA.size, 1),

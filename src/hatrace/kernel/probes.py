@@ -6,7 +6,7 @@ they are closed (also by kill -9), nothing of hatrace is left in the kernel.
 
 from __future__ import annotations
 
-import contextlib
+import mmap
 import secrets
 import struct
 import time
@@ -17,6 +17,7 @@ from pathlib import Path
 from hatrace.kernel import libbpf, maps, wire
 from hatrace.kernel.loader import Loaded, Order, load
 from hatrace.kernel.maps import MapId
+from hatrace.kernel.preflight import cgroup_mount
 from hatrace.kernel.ring import Ring
 from hatrace.kernel.rungs import Rung
 from hatrace.model.capture_info import Scope, ScopeKind
@@ -38,6 +39,7 @@ class Probes:
         self._config = config
         self._maps = maps.opened(loaded.maps)
         self._ring = Ring(loaded.maps[MapId.RING], sizes.ring_bytes)
+        self._open = mmap.mmap(loaded.maps[MapId.TARGET_OPEN], 8 * sizes.targets)
         self._criteria: bytes = b""
         self._keys: dict[int, bytes] = {}
         self._truncated = 0
@@ -93,6 +95,7 @@ class Probes:
             self._criteria = packed
         matched_key = _U32.pack(maps.COUNTER_MATCHED)
         self._maps[MapId.COUNTERS].set(matched_key, bytes(8))
+        self._open[:] = bytes(len(self._open))
         records = libbpf.read_iterator(self._loaded.iterators["scan"])
         matched = _U64.unpack(self._maps[MapId.COUNTERS].get(matched_key) or bytes(8))[0]
         self._truncated = max(0, matched - criteria.limit)
@@ -103,7 +106,7 @@ class Probes:
         return self._ring.drain()
 
     def targets(self) -> tuple[Target, ...]:
-        """Totals of every target so far."""
+        """Totals of every target so far; call it right after `scan`, which counts what is open."""
         index = self._maps[MapId.TARGET_INDEX]
         counters = self._maps[MapId.COUNTERS]
         given = _U64.unpack(counters.get(_U32.pack(maps.COUNTER_TARGETS)) or bytes(8))[0]
@@ -113,7 +116,12 @@ class Probes:
                     self._keys[_U32.unpack(value)[0]] = key
         totals = self._maps[MapId.TARGET_TOTALS]
         return tuple(
-            wire.target(number, key, totals.get(_U32.pack(number)) or b"")
+            wire.target(
+                number,
+                key,
+                totals.get(_U32.pack(number)) or b"",
+                _U64.unpack_from(self._open, number * _U64.size)[0],
+            )
             for number, key in sorted(self._keys.items())
         )
 
@@ -135,6 +143,7 @@ class Probes:
 
     def close(self) -> None:
         self._ring.close()
+        self._open.close()
         self._loaded.close()
 
 
@@ -172,13 +181,3 @@ def _config(scope: Scope, summary: bool) -> wire.Config:
     if scope.kind is ScopeKind.COMM:
         name = scope.values[0]
     return wire.Config(secret, wire.SCOPE_TGIDS, comm=name.encode(), summary=summary)
-
-
-def cgroup_mount() -> Path | None:
-    """Where cgroup v2 is mounted here, if it is (/proc/self/mounts)."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/self/mounts").read_text().splitlines():
-            _, where, kind, *_ = line.split(" ")
-            if kind == "cgroup2" and Path(where).is_dir():
-                return Path(where)
-    return None

@@ -43,7 +43,7 @@ class Hook:
     @property
     def program_type(self) -> int:
         if self.via is Via.CGROUP:
-            by_value = self.function in ("sock_create", "sock_release")
+            by_value = self.function == "sock_release"
             return libbpf.PROG_CGROUP_SOCK if by_value else libbpf.PROG_CGROUP_SOCK_ADDR
         if self.via in (Via.KPROBE, Via.KRETPROBE):
             return libbpf.PROG_KPROBE
@@ -94,7 +94,6 @@ CGROUP = Rung(
     "cgroup",
     (
         *STATES,
-        _cgroup("sock_create", 2),
         _cgroup("sock_release", 34),
         _cgroup("connect4", 10),
         _cgroup("connect6", 11),

@@ -17,8 +17,8 @@ CRITERIA = struct.Struct("<QQQQQII")
 """half_closed_ns, ghost_ns, orphan_ns, unanswered_ns, idle_ns, limit, everything."""
 TARGET_KEY = struct.Struct("<16sIIHB5x")
 """addr, pid, netns, port, direction."""
-TARGET_TOTAL = struct.Struct("<7Q16I")
-"""born, adopted, gone, failed, reset, sent_bytes, received_bytes, lifetime[16]."""
+TARGET_TOTAL = struct.Struct("<6Q16I")
+"""adopted, gone, failed, reset, sent_bytes, received_bytes, lifetime[16]."""
 LOSSES = struct.Struct("<4Q")
 """ring_full, flows_full, targets_full, overwritten."""
 HELD = struct.Struct("<IIIHBB")
@@ -78,10 +78,11 @@ class Criteria:
         )
 
 
-def target(index: int, key: bytes, per_cpu: bytes) -> Target:
-    """A target from its key and its totals, one ``struct target_total`` for each CPU."""
+def target(index: int, key: bytes, per_cpu: bytes, open_now: int) -> Target:
+    """A target from its key, its totals (one ``struct target_total`` for each CPU) and the
+    number of its flows that the latest scan counted."""
     addr, pid, netns, port, direction = TARGET_KEY.unpack(key)
-    sums = _summed(TARGET_TOTAL, per_cpu)
+    adopted, gone, failed, reset, sent, received, *lifetime = _summed(TARGET_TOTAL, per_cpu)
     return Target(
         index=index,
         inbound=bool(direction),
@@ -89,14 +90,15 @@ def target(index: int, key: bytes, per_cpu: bytes) -> Target:
         port=port,
         pid=pid,
         netns=netns,
-        born=sums[0],
-        adopted=sums[1],
-        gone=sums[2],
-        failed=sums[3],
-        reset=sums[4],
-        sent_bytes=sums[5],
-        received_bytes=sums[6],
-        lifetime=tuple(sums[7:]),
+        # A flow that went between the scan and this look is counted twice: for one beat.
+        born=max(0, gone + open_now - adopted),
+        adopted=adopted,
+        gone=gone,
+        failed=failed,
+        reset=reset,
+        sent_bytes=sent,
+        received_bytes=received,
+        lifetime=tuple(lifetime),
     )
 
 

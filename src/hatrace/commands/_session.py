@@ -1,0 +1,112 @@
+"""A session: this host watched live, to a screen, to lines or to a file.
+
+`live`, `record` and `lab` are the same session with other settings.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import platform
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from hatrace import __version__, detectors
+from hatrace.capture.writer import Writer
+from hatrace.commands._tracing import Tracing
+from hatrace.flows.table import Table
+from hatrace.haproxy import known_issues
+from hatrace.model.capture_info import CaptureInfo, Scope
+from hatrace.pipeline import Sink, run
+from hatrace.sinks.lines import JsonLines, TextLines
+from hatrace.sinks.live.app import LiveView
+from hatrace.sinks.live.terminal import usable
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is watched, how long, and where the answers go."""
+
+    scope: Scope
+    duration_s: float | None = None
+    json: bool = False
+    output: Path | None = None
+    force: bool = False
+    """Overwrite ``output``."""
+    max_bytes: int | None = None
+    detail: str = "full"
+    rung: str | None = None
+    check_events: bool = False
+    screen: bool = True
+    """Draw, if there is a terminal; else print lines."""
+    note: str = ""
+    """Said before anything else, e.g. what a lab scenario does."""
+
+
+class Screen(Sink, Protocol):
+    """A sink with a user behind it."""
+
+    @property
+    def stop_requested(self) -> bool: ...
+    def poll(self) -> None: ...
+
+
+def watch(settings: Settings) -> int:
+    """Watch until the time is up or the user has seen enough.  Exit code: 1 with findings."""
+    with contextlib.ExitStack() as stack:
+        tracing = stack.enter_context(Tracing(settings.scope, settings.rung, settings.detail))
+        info = _info(settings, tracing)
+        recorder = None
+        if settings.output:
+            recorder = stack.enter_context(
+                Writer(settings.output, info, max_bytes=settings.max_bytes, force=settings.force)
+            )
+        screen = stack.enter_context(_screen(settings, info))
+        sinks: list[Sink] = [tracing.feedback, screen]
+        book = run(
+            tracing.events(_until(screen, settings.duration_s)),
+            Table(info),
+            detectors.create(known_issues.known),
+            sinks,
+            recorder,
+        )
+    return 1 if book.open else 0
+
+
+def _info(settings: Settings, tracing: Tracing) -> CaptureInfo:
+    return CaptureInfo(
+        host=platform.node(),
+        kernel=platform.release(),
+        machine=platform.machine(),
+        hatrace=__version__,
+        rung=tracing.rung,
+        blind_spots=tuple(tracing.blind_spots),
+        scope=settings.scope,
+        command_line=("hatrace", *sys.argv[1:]),
+        started_ns=time.monotonic_ns(),
+        started_unix_ns=time.time_ns(),
+        haproxy_versions=tracing.versions,
+        detail=settings.detail,
+    )
+
+
+def _screen(settings: Settings, info: CaptureInfo) -> contextlib.AbstractContextManager[Screen]:
+    if settings.json:
+        return JsonLines(sys.stdout)
+    if settings.screen and usable():
+        return LiveView(info)
+    return TextLines(sys.stdout)
+
+
+def _until(screen: Screen, duration_s: float | None) -> Callable[[], bool]:
+    """Called many times a second between events: lets the screen work; False ends it all."""
+    end_s = None if duration_s is None else time.monotonic() + duration_s
+
+    def go_on() -> bool:
+        screen.poll()
+        return not screen.stop_requested and (end_s is None or time.monotonic() < end_s)
+
+    return go_on

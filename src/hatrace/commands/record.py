@@ -1,0 +1,75 @@
+"""``hatrace record``: watch this host into a capture file."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import click
+
+from hatrace.commands import _options as options
+from hatrace.commands._session import Settings, watch
+
+
+@click.command()
+@options.scope_options
+@options.duration_option
+@options.json_option
+@options.rung_option
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The file; hatrace-DATE-TIME.hatrace if not given.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the file.")
+@click.option(
+    "--detail",
+    type=click.Choice(["full", "summary"]),
+    default="full",
+    show_default=True,
+    help="full: every finished flow; summary: totals, suspects and findings only.",
+)
+@click.option(
+    "--max-size",
+    type=options.Size(),
+    help="Keep the file below this (20m ...): detail goes first, findings never.",
+)
+@click.option(
+    "--check-events",
+    is_flag=True,
+    help="Switch on HAProxy's own trace of checks while recording (process-wide; 2.4+).",
+)
+def command(
+    pid: tuple[int, ...],
+    comm: tuple[str, ...],
+    cgroup: str | None,
+    everybody: bool,
+    duration: float | None,
+    as_json: bool,
+    rung: str | None,
+    output: Path | None,
+    force: bool,
+    detail: str,
+    max_size: int | None,
+    check_events: bool,
+) -> int:
+    """Watch this host without a screen, into a capture file.
+
+    Stop it with -d, Ctrl-C or SIGTERM: what was gathered is kept.  Exit code 1 with findings.
+    """
+    output = output or Path(time.strftime("hatrace-%Y%m%d-%H%M%S.hatrace"))
+    return watch(
+        Settings(
+            options.scope(pid, comm, cgroup, everybody),
+            duration,
+            as_json,
+            output,
+            force,
+            max_size,
+            detail,
+            rung,
+            check_events,
+            screen=False,
+        )
+    )

@@ -1,0 +1,187 @@
+"""Can it run here?  Asked of each rung by trying its rarest hook with an empty program.
+
+A no explains itself in one sentence.  Nothing stays attached: every fd is closed again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatrace.errors import EnvironmentLacks
+from hatrace.kernel import libbpf
+from hatrace.kernel.kprobes import open_kprobe
+from hatrace.kernel.rungs import LADDER, Hook, Rung, Via
+
+NETLINK = "netlink"
+"""The rung below all others: sock_diag and /proc, no BPF."""
+
+_RETURN_0 = bytes.fromhex("b700000000000000 9500000000000000")
+_RETURN_1 = bytes.fromhex("b700000001000000 9500000000000000")
+
+_CAPABILITIES = {12: "CAP_NET_ADMIN", 19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN"}
+_CAPABILITIES |= {38: "CAP_PERFMON", 39: "CAP_BPF"}
+_LOCKDOWN = Path("/sys/kernel/security/lockdown")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Whether a rung works here; ``why`` not, and what to ``do``."""
+
+    rung: str
+    works: bool
+    why: str = ""
+    do: str = ""
+
+
+def cgroup_mount() -> Path | None:
+    """Where cgroup v2 is mounted here, if it is (/proc/self/mounts)."""
+    try:
+        lines = Path("/proc/self/mounts").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, where, kind, *_ = line.split(" ")
+        if kind == "cgroup2" and Path(where).is_dir():
+            return Path(where)
+    return None
+
+
+def capabilities() -> frozenset[str]:
+    """The effective capabilities that matter here."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    mask = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
+    return frozenset(name for bit, name in _CAPABILITIES.items() if mask >> bit & 1)
+
+
+def lockdown() -> str:
+    """``none``, ``integrity``, ``confidentiality``; ``unknown`` if securityfs is not mounted."""
+    try:
+        words = _LOCKDOWN.read_text()
+    except OSError:
+        return "unknown"
+    return words.partition("[")[2].partition("]")[0] or "unknown"
+
+
+def ask(rung: Rung) -> Answer:
+    """Whether a rung's hooks can be attached by this process, on this kernel."""
+    for condition in (_may_use_bpf, _has_btf, _has_cgroup):
+        if answer := condition(rung):
+            return answer
+    seen = set()
+    for hook in rung.hooks:
+        if hook.via in seen:
+            continue
+        seen.add(hook.via)
+        if why := _try(hook):
+            return Answer(rung.name, False, f"{hook.via} {hook.target}: {why}", _advice(hook.via))
+    return Answer(rung.name, True)
+
+
+def ladder() -> tuple[Answer, ...]:
+    """Every rung, best first, the one without BPF last."""
+    return (*(ask(rung) for rung in LADDER), Answer(NETLINK, True))
+
+
+def choose(name: str | None = None) -> Rung | None:
+    """The rung to take: the named one or the best that works; None stands for ``netlink``.
+
+    Raises EnvironmentLacks if the named rung cannot run here.
+    """
+    if name == NETLINK:
+        return None
+    for rung in LADDER:
+        if name in (None, rung.name):
+            answer = ask(rung)
+            if answer.works:
+                return rung
+            if name:
+                raise EnvironmentLacks(
+                    f"the `{name}` rung cannot run here", answer.why, answer.do or "hatrace doctor"
+                )
+    return None
+
+
+def _may_use_bpf(rung: Rung) -> Answer | None:
+    held = capabilities()
+    if "CAP_SYS_ADMIN" in held or {"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"} <= held:
+        return None
+    missing = ", ".join(sorted({"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"} - held))
+    return Answer(rung.name, False, f"this process lacks {missing}", "run it as root (sudo)")
+
+
+def _has_btf(rung: Rung) -> Answer | None:
+    if os.access("/sys/kernel/btf/vmlinux", os.R_OK):
+        return None
+    return Answer(rung.name, False, "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
+
+
+def _has_cgroup(rung: Rung) -> Answer | None:
+    if not rung.needs_cgroup or cgroup_mount():
+        return None
+    return Answer(
+        rung.name,
+        False,
+        "no cgroup v2 is mounted",
+        "mount -t cgroup2 none /run/cgroup2  (after mkdir; umount it when done)",
+    )
+
+
+def _try(hook: Hook) -> str:
+    """Attach an empty program for a moment; empty: it worked."""
+    opened: list[int] = []
+    try:
+        code = _RETURN_1 if hook.via is Via.CGROUP else _RETURN_0
+        kprobe = hook.via in (Via.KPROBE, Via.KRETPROBE)
+        attach_type = 0 if kprobe else hook.attach_type
+        opened.append(
+            libbpf.load_program(hook.program_type, code, "hatrace_ask", attach_type, _btf_id(hook))
+        )
+        if link := _LINKS.get(hook.via):
+            opened.append(link(opened[0], hook))
+    except OSError as error:
+        return _first_words(error)
+    finally:
+        for fd in opened:
+            os.close(fd)
+    return ""
+
+
+def _first_words(error: OSError) -> str:
+    """The errno's text, without the verifier's statistics."""
+    return (error.strerror or str(error)).split("; processed")[0]
+
+
+def _btf_id(hook: Hook) -> int:
+    if hook.via in (Via.CGROUP, Via.KPROBE, Via.KRETPROBE):
+        return 0
+    btf = libbpf.Btf()
+    try:
+        return btf.target(hook.via, hook.target)
+    finally:
+        btf.close()
+
+
+def _link_cgroup(program: int, hook: Hook) -> int:
+    directory = os.open(cgroup_mount() or "/", os.O_RDONLY)
+    try:
+        return libbpf.link_cgroup(program, directory, hook.attach_type)
+    finally:
+        os.close(directory)
+
+
+_LINKS: dict[Via, Callable[[int, Hook], int]] = {
+    Via.CGROUP: _link_cgroup,
+    Via.TRACEPOINT: lambda program, _: libbpf.open_tracing(program),
+    Via.FENTRY: lambda program, _: libbpf.open_tracing(program),
+    Via.FEXIT: lambda program, _: libbpf.open_tracing(program),
+    Via.KPROBE: lambda program, hook: open_kprobe(program, hook.target, False),
+    Via.KRETPROBE: lambda program, hook: open_kprobe(program, hook.target, True),
+}
+
+
+def _advice(via: Via) -> str:
+    functions = (Via.FENTRY, Via.FEXIT, Via.KPROBE, Via.KRETPROBE)
+    return "nothing: the next rung sees the same" if via in functions else ""
