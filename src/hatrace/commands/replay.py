@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -33,24 +32,26 @@ from hatrace.sinks.live.terminal import usable
 _NAP_S = 0.03
 
 
-class Speed(click.ParamType[float]):
+def parse_speed(context: click.Context, option: click.Parameter, text: str | None) -> float | None:
     """``max``, or how many times as fast as it happened: ``4``, ``0.5``, ``x10``."""
-
-    name = "speed"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        text = str(value).lower().removeprefix("x")
-        speed = math.nan
-        with contextlib.suppress(ValueError):
-            speed = math.inf if text == "max" else float(text)
-        if not speed > 0:
-            self.fail(f"{value!r} is no speed: write 4, 0.5 or max", param, ctx)
-        return speed
+    if text is None:
+        return None
+    speed = math.nan
+    with contextlib.suppress(ValueError):
+        speed = math.inf if text.lower() == "max" else float(text.lower().removeprefix("x"))
+    if not speed > 0:
+        raise click.BadParameter(f"{text!r} is no speed: write 4, 0.5 or max", context, option)
+    return speed
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option("--speed", type=Speed(), help="1: as it happened; 10, 0.5; max.  [on a screen: 1]")
+@click.option(
+    "--speed",
+    callback=parse_speed,
+    metavar="N|max",
+    help="1: as it happened; 10, 0.5; max.  [on a screen: 1, else max]",
+)
 @json_option
 def command(file: Path, speed: float | None, as_json: bool) -> int:
     """The live view, from a capture file.

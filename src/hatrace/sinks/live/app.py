@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 FRAME_S = 0.25
 """A quarter of a second between frames: faster than that nobody reads."""
-FOLD_SHARE = 20
-"""Folding may take one part in twenty of the time."""
+SHARE = 20
+"""Folding and drawing may take one part in twenty of the time."""
 KEYS_S = 0.03
 """Between two looks at the keyboard: long enough for a key's bytes to arrive together."""
 
@@ -130,9 +130,13 @@ class LiveView:
             return
         self._frame = self._folder.fold(*self._news)
         self._news = None
-        took_s = time.monotonic() - started_s
-        self._next_fold_s = started_s + max(FRAME_S, FOLD_SHARE * took_s)
+        self._next_fold_s = started_s + FRAME_S
+        self._spent(started_s)
         self._redraw = True
+
+    def _spent(self, since_s: float) -> None:
+        """The longer a frame takes, the later comes the next."""
+        self._next_fold_s += SHARE * (time.monotonic() - since_s)
 
     def _draw_if_changed(self) -> None:
         size = self._console.size
@@ -140,6 +144,7 @@ class LiveView:
         if self._live is None or not (self._redraw or now != self._drawn):
             return
         self._redraw, self._drawn = False, now
+        started_s = time.monotonic()
         screen = draw(
             self._console,
             self._frame,
@@ -150,6 +155,7 @@ class LiveView:
         )
         self._scroll_limit = screen.scroll_limit
         self._live.update(screen, refresh=True)
+        self._spent(started_s)
 
     def _opened_finding(self) -> Finding | None:
         """The one whose evidence is shown: as it is now, or as it was when last seen."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from rich.cells import cell_len
@@ -24,7 +25,7 @@ def page(console: Console, finding: Finding, frame: Frame, width: int) -> Lines:
     """All that is known of it, as lines to scroll through."""
     resolved = all(one.key != finding.key for one in frame.findings)
     drawn = lines(console, _head(finding, resolved), width)
-    for title, body in _sections(finding):
+    for title, body in _sections(finding, width - _INDENT):
         drawn += [[], *lines(console, Text(title, STRONG), width)]
         for part in body:
             drawn += lines(console, Padding(part, (0, 0, 0, _INDENT)), width)
@@ -42,16 +43,16 @@ def _head(finding: Finding, resolved: bool) -> Text:
     return text.append("  ".join(wording.facts(finding)))
 
 
-def _sections(finding: Finding) -> Iterable[tuple[str, list[Text]]]:
+def _sections(finding: Finding, width: int) -> Iterable[tuple[str, Sequence[RenderableType]]]:
     """Title and paragraphs; those that have nothing to say are left out."""
     if finding.next_steps:
-        yield "Next", _steps(finding.next_steps)
+        yield "Next", _steps(finding.next_steps, width)
     if finding.verify:
-        yield "Then see that it worked", _steps(finding.verify)
+        yield "Then see that it worked", _steps(finding.verify, width)
     if finding.cause:
         yield "Cause", [word(finding.cause)]
     if finding.ruled_out:
-        yield "Ruled out", [word(f"- {reason}") for reason in finding.ruled_out]
+        yield "Ruled out", [_hanging("- ", reason) for reason in finding.ruled_out]
     if finding.known_bug:
         yield "Known bug", _known_bug(finding)
     if arithmetic := _arithmetic(finding):
@@ -60,14 +61,36 @@ def _sections(finding: Finding) -> Iterable[tuple[str, list[Text]]]:
         yield "Caveat", [word(finding.caveat, CARE)]
 
 
-def _steps(steps: tuple[Step, ...]) -> list[Text]:
-    """Numbered words, and below them the command alone on its line, to be pasted."""
-    drawn = []
+def _steps(steps: tuple[Step, ...], width: int) -> list[RenderableType]:
+    """Numbered words, and below them the command alone on its lines, to be pasted."""
+    drawn: list[RenderableType] = []
     for number, one in enumerate(steps, 1):
-        drawn.append(word(f"{number}. {one.text}"))
-        if one.command:
-            drawn.append(Text(f"   {escape(one.command)}", STRONG, overflow="fold"))
+        drawn.append(_hanging(f"{number}. ", one.text))
+        command = pasteable(escape(one.command), width - 3)
+        drawn += [Text(f"   {line}", STRONG, no_wrap=True, overflow="fold") for line in command]
     return drawn
+
+
+def _hanging(marker: str, text: str) -> RenderableType:
+    """Text whose further lines begin where the first one's words do."""
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    grid.add_row(Text(marker), word(text))
+    return grid
+
+
+def pasteable(command: str, width: int) -> list[str]:
+    """A shell command in lines that fit: broken at unquoted spaces, with a backslash."""
+    if len(command) <= width:
+        return [command] if command else []
+    folded, line = [], ""
+    for token in re.findall(r"""(?:'[^']*'|"[^"]*"|\\.|[^\s'"\\]|['"\\])+""", command):
+        if line and len(line) + len(token) + 3 > width:
+            folded.append(line + " \\")
+            line = ""
+        line = f"{line} {token}" if line else token
+    return [*folded, line]
 
 
 def _known_bug(finding: Finding) -> list[Text]:

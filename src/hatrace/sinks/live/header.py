@@ -81,7 +81,7 @@ def footer(console: Console, state: ViewState, replay: bool, width: int) -> Line
             ("Esc", "back"), ("up/down PgUp/PgDn", "scroll"), ("p", "pause"), ("q", "quit")
         )
     else:
-        pause = [("space", "pause"), ("+/-", "speed")] if replay else [("p", "pause")]
+        pause = [("p", "pause"), ("+/-", "speed")] if replay else [("p", "pause")]
         choose = "Enter" if replay else "up/down Enter"
         text = _keys(
             ("q", "quit"),

@@ -42,9 +42,9 @@ def lines(console: Console, renderable: RenderableType, width: int) -> Lines:
 def one_line(console: Console, text: Text, width: int) -> Lines:
     """Cut with an ellipsis where it is too long."""
     short = text.copy()
+    short.rstrip()
     short.truncate(width, overflow="ellipsis")
-    short.no_wrap, short.overflow = True, "crop"
-    return lines(console, short, width)[:1]
+    return [list(short.render(console, end=""))]
 
 
 def wrapped(console: Console, text: Text, width: int, at_most: int) -> list[Text]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from rich.console import Console
 from hatrace.model.attribution import Role
 from hatrace.model.event import Losses
 from hatrace.model.finding import Finding, Severity
+from hatrace.sinks.live.evidence import pasteable
 from hatrace.sinks.live.frame import Frame, before_first_tick
 from hatrace.sinks.live.keys import Sort, Tab, ViewState
 from hatrace.sinks.live.pace import Pace
@@ -123,6 +125,24 @@ def test_the_evidence_page_has_everything_to_scroll_through() -> None:
         "fd 31",
     ):
         assert fact in text
+
+
+def test_a_long_command_can_still_be_pasted() -> None:
+    """A real shell reads the folded command as it reads the whole one."""
+    command = "printf '<%s>' 'show fd  x' \"it's\" a\\ b -t 5 UNIX-CONNECT:/run/haproxy-master.sock"
+    folded = pasteable(command, 40)
+    assert len(folded) > 1 and max(map(len, folded)) <= 40
+    read = [
+        subprocess.run(["sh", "-c", text], capture_output=True, check=True).stdout
+        for text in (command, "\n   ".join(folded))
+    ]
+    assert (
+        read[0]
+        == read[1]
+        == b"<show fd  x><it's><a b><-t><5><UNIX-CONNECT:/run/haproxy-master.sock>"
+    )
+    assert pasteable(command, 200) == [command]
+    assert pasteable("", 40) == []
 
 
 def test_a_finding_that_goes_while_it_is_read_stays_and_says_so() -> None:
