@@ -15,6 +15,10 @@ from hatrace.model.flow import Flow
 from hatrace.model.world import World
 
 
+ASKING_NS = 2_000_000_000
+"""`show sess` of a busy process takes a while: what went wrong during it may be missing."""
+
+
 class Word(Enum):
     """What `show sess` says of a flow."""
 
@@ -54,7 +58,7 @@ class Matcher:
         by_fd = self._by_fd(flow.pid)
         stream = next((by_fd[fd] for fd in fds if fd in by_fd), None)
         if stream is None:
-            known = asked.complete and asked.at_ns > wrong_ns(flow)
+            known = asked.complete and asked.at_ns - ASKING_NS > wrong_ns(flow)
             return Match(Word.NO_STREAM if known else Word.UNASKED, fds)
         return Match(self._timing(asked.at_ns, stream), fds, stream)
 

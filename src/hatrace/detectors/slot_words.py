@@ -163,9 +163,14 @@ def next_steps(world: World, service: Service, slots: Sequence[Slot], why: Cause
             "see which fds it keeps",
             steps.files_of(service.socket.pid, (slot.inode for slot in slots if slot.left)),
         )
+        if not service.socket.master:
+            yield Step(
+                "free them: only a new worker has new slots; the old one goes with its sessions",
+                "systemctl reload haproxy",
+            )
+    if service.socket.master:
         yield Step(
-            "free them: only a new process does; reload (a master executes itself anew,"
-            " a new worker has slots of its own)",
+            "free all slots at once: at a reload the master executes itself anew and closes them",
             "systemctl reload haproxy",
         )
     yield from _limit_steps(world, service)

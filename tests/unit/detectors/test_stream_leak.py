@@ -151,6 +151,8 @@ def test_a_living_stream_explains_it() -> None:
 def test_a_socket_without_a_stream_is_certain_in_seconds() -> None:
     world, front = table(), make.half_closed(make.client_flow(1))
     confirmed(world, 4, [front])
+    assert not found([front], 8, world)
+    confirmed(world, 5, [front])
     (finding,) = found([front], 8, world)
     assert finding.confidence is Confidence.CERTAIN
     assert "no stream in show sess" in finding.cause
