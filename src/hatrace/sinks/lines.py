@@ -1,7 +1,7 @@
 """Output without a screen: a text line, or a JSON line, for each thing that changed.
 
 Both end quietly when their reader has gone.  Text says a growing count again only every
-10 s, or when something else changed as well; JSON has every change.
+10 s, or when it became worse or surer; JSON has every change.
 """
 
 from __future__ import annotations
@@ -244,11 +244,7 @@ def _wants_colour(stream: TextIO) -> bool:
 
 
 def _only_counts(said: Finding | None, finding: Finding) -> bool:
-    """Whether nothing but numbers changed since it was ``said``, and that not long ago."""
+    """Whether it was ``said`` not long ago, as bad and as sure; causes have numbers in them."""
     if said is None or finding.at_ns - said.at_ns >= COUNT_AGAIN_NS:
         return False
-    return (said.severity, said.confidence, said.cause) == (
-        finding.severity,
-        finding.confidence,
-        finding.cause,
-    )
+    return (said.severity, said.confidence) == (finding.severity, finding.confidence)

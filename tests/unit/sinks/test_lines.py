@@ -146,7 +146,7 @@ def test_text_says_severity_claim_time_left_and_next_step() -> None:
 @pytest.mark.parametrize(
     ("change", "again"),
     [
-        ({"count": 61, "at_ns": make.at(121)}, False),
+        ({"count": 61, "cause": "61 of them", "at_ns": make.at(121)}, False),
         ({"count": 99, "at_ns": make.at(120) + COUNT_AGAIN_NS}, True),
         ({"severity": Severity.WARNING, "at_ns": make.at(121)}, True),
     ],
