@@ -24,6 +24,8 @@ class Arguments:
     """``-W``, ``-Ws`` or ``-S``."""
     master_sockets: tuple[str, ...] = ()
     """``-S``: ``path[,bind options]``."""
+    local_peer: str | None = None
+    """``-L``."""
     replaces: tuple[int, ...] = ()
     """``-sf`` and ``-st``: pids as that process sees them."""
     switches: tuple[str, ...] = ()
@@ -37,6 +39,7 @@ def parse(words: Sequence[str]) -> Arguments:
     replaces: list[int] = []
     switches: list[str] = []
     folder: str | None = None
+    local_peer: str | None = None
     rest = list(words[1:])
     while rest:
         word = rest.pop(0)
@@ -54,9 +57,17 @@ def parse(words: Sequence[str]) -> Arguments:
                 sockets.append(value)
             elif word == "-C":
                 folder = value
+            elif word == "-L":
+                local_peer = value
         else:
             switches.append(word)
     master = bool(sockets) or "-W" in switches or "-Ws" in switches
     return Arguments(
-        tuple(config), folder, master, tuple(sockets), tuple(replaces), tuple(switches)
+        tuple(config),
+        folder,
+        master,
+        tuple(sockets),
+        local_peer,
+        tuple(replaces),
+        tuple(switches),
     )

@@ -91,7 +91,7 @@ def number(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A socket's address as configured.  ``path``: AF_UNIX (``@`` first: abstract)."""
+    """A socket's address as configured.  ``path``: AF_UNIX; abstract ones as ``@name``."""
 
     stream: bool = True
     path: str | None = None
@@ -111,7 +111,7 @@ def address(text: str) -> Address | None:
         stream = transport != "dgram" and not name.startswith(_DATAGRAM)
         if name in ("unix", "uxst"):
             return Address(path=text)
-        if name in ("abns", "abnsz"):
+        if name == "abns":
             return Address(path=f"@{text}")
         if stream and name not in _STREAM:
             return None

@@ -208,12 +208,15 @@ def _raise_if_refused(text: str, what: str) -> None:
 def _target(path: str, root: str) -> tuple[socket.socket, str | tuple[str, int]]:
     """The socket to use and what to connect it to; raises OSError for what has no address.
 
-    ``path`` as HAProxy's bind lines have it.  One that binds any address is asked on loopback.
+    ``path`` as HAProxy's bind lines have it.  One that binds any address is asked on loopback;
+    an abstract name fills all of sun_path with NULs (`abns@`).
     """
     where = address(path)
     if where is not None and where.path is not None:
-        named = where.path.startswith("/")
-        target = root.rstrip("/") + where.path if named else "\0" + where.path[1:]
+        if where.path.startswith("@"):
+            target = f"\0{where.path[1:]}".ljust(_UNIX_PATH_BYTES + 1, "\0")
+        else:
+            target = root.rstrip("/") + where.path
         return socket.socket(socket.AF_UNIX), target
     if where is None or where.host is None or not where.low:
         raise OSError(errno.EADDRNOTAVAIL, f"{path!r} is no address that can be connected to")
@@ -227,7 +230,11 @@ def _target(path: str, root: str) -> tuple[socket.socket, str | tuple[str, int]]
 @contextmanager
 def _reachable(target: str | tuple[str, int]) -> Iterator[str | tuple[str, int]]:
     """A path longer than sun_path is reached through an open fd of its folder."""
-    if isinstance(target, tuple) or len(os.fsencode(target)) <= _UNIX_PATH_BYTES:
+    if (
+        isinstance(target, tuple)
+        or target[0] == "\0"
+        or len(os.fsencode(target)) <= _UNIX_PATH_BYTES
+    ):
         yield target
         return
     folder, name = os.path.split(target)

@@ -1,0 +1,88 @@
+"""A worker's configuration as a sample: read once, and watched for changes on disk."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hatrace.haproxy import arguments, config, procfs
+from hatrace.haproxy.config import Configuration
+from hatrace.model.event import Configured
+from hatrace.model.topology import Process
+
+SETTLED_S = 10.0
+"""A change younger than this may be about to be loaded."""
+_SWITCHES = ("-dZ", "-dS", "-dR")
+"""Switches that change what leaks: no zero-copy, no splice, no SO_REUSEPORT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What was read for a worker, and the state of the files then."""
+
+    configuration: Configuration
+    stamp: tuple[tuple[str, int], ...]
+    """Path and modification time in ns of each file."""
+
+
+def load(process: Process) -> Loaded:
+    """Reads its files; raises OSError for one that cannot be read, or if it names none."""
+    files = _files(process)
+    if not files:
+        raise FileNotFoundError("its command line names no configuration file")
+    stamp = stamp_of(files)
+    environment = procfs.environment(process.pid)
+    local_peer = (
+        arguments.parse(process.command_line).local_peer
+        or environment.get("HAPROXY_LOCALPEER")
+        or os.uname().nodename
+    )
+    return Loaded(config.read(files, environment, local_peer), stamp)
+
+
+def _files(process: Process) -> tuple[Path, ...]:
+    """As seen from here.  A worker may have gone into a chroot: its files lie outside."""
+    roots = dict.fromkeys((process.root.rstrip("/"), ""))
+    if not process.config_files:
+        return ()
+    for root in roots:
+        if Path(root + process.config_files[0]).exists():
+            return tuple(Path(root + path) for path in process.config_files)
+    return tuple(Path(process.root.rstrip("/") + path) for path in process.config_files)
+
+
+def stamp_of(files: Iterable[Path]) -> tuple[tuple[str, int], ...]:
+    """Raises OSError."""
+    found = [each for path in files for each in config.files_of(path)]
+    return tuple((str(path), path.stat().st_mtime_ns) for path in found)
+
+
+def changed_since(process: Process, loaded: Loaded | None) -> bool:
+    """Whether the files on disk are not those that this process was started with."""
+    try:
+        stamp = stamp_of(_files(process))
+    except OSError:
+        return False
+    newest_ns = max((time_ns for _, time_ns in stamp), default=0)
+    started_unix_ns = time.time_ns() - (time.monotonic_ns() - process.started_ns)
+    settled = time.time_ns() - newest_ns > SETTLED_S * 1e9
+    later = newest_ns > started_unix_ns + 2_000_000_000
+    return settled and (later or (loaded is not None and stamp != loaded.stamp))
+
+
+def event(process: Process, configuration: Configuration) -> Configured:
+    """With the switches of its command line; binds that could not be read are named."""
+    switches = [each for each in process.command_line if each in _SWITCHES]
+    unread = [f"unread bind {text}" for text in configuration.unread_binds]
+    return Configured(
+        at_ns=time.monotonic_ns(),
+        pid=process.pid,
+        binds=configuration.binds,
+        timeouts=configuration.timeouts,
+        hard_stop_after_ms=configuration.hard_stop_after_ms,
+        options=(*switches, *configuration.options, *unread),
+        endpoints=configuration.endpoints,
+    )
