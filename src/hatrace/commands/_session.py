@@ -57,7 +57,7 @@ class Screen(Sink, Protocol):
 def watch(settings: Settings) -> int:
     """Watch until the time is up or the user has seen enough.  Exit code: 1 with findings."""
     with contextlib.ExitStack() as stack:
-        tracing = stack.enter_context(Tracing(settings.scope, settings.rung, settings.detail))
+        tracing = stack.enter_context(_tracing(settings))
         info = _info(settings, tracing)
         recorder = None
         if settings.output:
@@ -74,6 +74,10 @@ def watch(settings: Settings) -> int:
             recorder,
         )
     return 1 if book.open else 0
+
+
+def _tracing(settings: Settings) -> Tracing:
+    return Tracing(settings.scope, settings.rung, settings.detail, settings.check_events)
 
 
 def _info(settings: Settings, tracing: Tracing) -> CaptureInfo:

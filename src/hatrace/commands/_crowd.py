@@ -1,0 +1,22 @@
+"""Courtesy: hatrace never takes the last places of a command-line socket."""
+
+from __future__ import annotations
+
+from hatrace.model.event import CommandSockets
+from hatrace.model.topology import CommandSocket
+
+SPARE = 2
+"""Places that must be free before hatrace takes one for some milliseconds."""
+
+
+def crowded(seen: CommandSockets, socket: CommandSocket) -> str | None:
+    """Why not to connect now; None: go ahead."""
+    found = next((s for s in seen.sockets if s.path == socket.path and s.inode), None)
+    if found is None:
+        return "its listener was not found"
+    listener = next((unix for unix in seen.unix if unix.inode == found.inode), None)
+    if listener is not None and listener.queue:
+        return f"{listener.queue} connections wait there to be accepted"
+    accepted = [u for u in seen.unix if listener and u.path == listener.path and u is not listener]
+    free = (found.limit or 10) - len(accepted)
+    return None if free >= SPARE else f"{len(accepted)} of its {found.limit or 10} slots are used"

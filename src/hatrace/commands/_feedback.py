@@ -1,0 +1,85 @@
+"""The only way back: what was seen decides what the sources look at more closely."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from hatrace.kernel.wire import Criteria
+from hatrace.model.event import Event, Tick
+from hatrace.model.flow import Condition
+from hatrace.model.world import World
+from hatrace.pipeline import Verdict
+
+CONFIRM_AFTER_NS = 2_000_000_000
+"""A suspect this old is worth a question to HAProxy (`show sess`, at most every 5 s)."""
+CHECK_AGE_NS = 500_000_000
+"""A check on a port of its own is done within milliseconds, or it hangs."""
+
+
+class Watching(Protocol):
+    def watch(self, target: int, age_ns: int) -> None: ...
+
+
+class Confirming(Protocol):
+    def confirm(self, pid: int) -> None: ...
+
+
+class Feedback:
+    """A sink that tells the sources what to look at more closely: the only way back."""
+
+    def __init__(self, probes: Watching, sampler: Confirming) -> None:
+        self._probes, self._sampler = probes, sampler
+        self._watched: dict[int, int] = {}
+        self.suspects = False
+        self.criteria = Criteria()
+
+    def accept(self, event: Event, world: World, verdict: Verdict) -> None:
+        if not isinstance(event, Tick):
+            return
+        self.suspects = bool(verdict.findings) or any(
+            flow.held and flow.condition(world.now_ns) in (Condition.GHOST, Condition.HALF_CLOSED)
+            for flow in world.open.values()
+        )
+        self._watch_checks(world)
+        self._confirm(world)
+
+    def _watch_checks(self, world: World) -> None:
+        """Check sockets are suspects as soon as they outlive a check: ask for those."""
+        ages = check_ages_ns(world)
+        for index, target in world.targets.items():
+            age_ns = 0 if target.inbound else ages.get((target.address, target.port), 0)
+            if self._watched.get(index, 0) != age_ns:
+                self._probes.watch(index, age_ns)
+                self._watched[index] = age_ns
+
+    def _confirm(self, world: World) -> None:
+        """Let HAProxy say what it takes the suspects for; the sampler limits how often."""
+        for pid in sorted(
+            {
+                flow.pid
+                for key, flow in world.open.items()
+                if flow.held
+                and flow.pid in world.processes
+                and world.now_ns - world.first_seen_ns(key) > CONFIRM_AFTER_NS
+                and flow.condition(world.now_ns) is not Condition.LISTENER
+            }
+        ):
+            self._sampler.confirm(pid)
+
+
+def check_ages_ns(world: World) -> dict[tuple[bytes, int], int]:
+    """(address, port) that checks go to → the age from which a socket there is a suspect.
+
+    Where data flows share the port, only what outlives two intervals is asked for.
+    """
+    ages: dict[tuple[bytes, int], int] = {}
+    for servers in world.servers.values():
+        for server in servers:
+            inter_ns = (server.settings.inter_ms or 2000) * 1_000_000
+            shared = (server.address, server.port) == (server.check_address, server.check_port)
+            age_ns = 2 * inter_ns if shared else min(CHECK_AGE_NS, inter_ns)
+            if server.checked and server.check_address:
+                ages[server.check_address, server.check_port] = age_ns
+            if server.agent_checked and server.agent_address:
+                ages[server.agent_address, server.agent_port] = age_ns
+    return ages
