@@ -64,18 +64,35 @@ class Habit:
             del self._connects[next(iter(self._connects))]
 
     def interval_ms(self, flow: Flow, place: Place) -> float | None:
-        """The checks' interval that flows like this one keep; None if they keep none."""
-        connects = self._connects.get(_kind(flow), ())
-        if len(connects) <= LIMITS.distances:
+        """The checks' interval that flows like this one keep; None if they keep none.
+
+        An abort with linger 0 may lose the byte counts (tcp_disconnect clears them), so
+        flows without any are tried as the missing ones of a rhythm, too.
+        """
+        alike = self._connects.get(_kind(flow), deque[int]())
+        if not alike:
             return None
-        checking = (*place.checks, *place.agents)
-        sorted_ns = sorted(connects)
-        for step in dict.fromkeys((1, len(checking))):
-            distances = [b - a for a, b in zip(sorted_ns, sorted_ns[step:], strict=False)]
-            for interval in sorted({ms for one in checking for ms in intervals_ms(one)}):
-                if _regular(distances, interval * 1e6):
-                    return interval
-        return None
+        found = _interval_ms(sorted(alike), place)
+        if found is None:
+            blank = self._connects.get(BLANK, deque[int]())
+            found = _interval_ms(sorted({*alike, *blank}), place) if blank else None
+        return found
+
+
+BLANK = (0, True)
+"""The kind of flows that connected and show no bytes sent."""
+
+
+def _interval_ms(connects_ns: Sequence[int], place: Place) -> float | None:
+    """The interval which most distances have, between neighbours or, where several servers
+    are checked, between every n-th."""
+    checking = (*place.checks, *place.agents)
+    for step in dict.fromkeys((1, len(checking))):
+        distances = [b - a for a, b in zip(connects_ns, connects_ns[step:], strict=False)]
+        for interval in sorted({ms for one in checking for ms in intervals_ms(one)}):
+            if _regular(distances, interval * 1e6):
+                return interval
+    return None
 
 
 def _kind(flow: Flow) -> tuple[int, bool]:
@@ -121,6 +138,9 @@ def _more_than_a_check(flow: Flow, place: Place) -> str:
     moved_ns = flow.moved_ns - start_ns
     if start_ns and moved_ns > longest_check_ns(place) + LIMITS.slack_ns:
         return f"data moved {moved_ns / 1e9:.1f} s after it connected, when a check is over"
+    lived_ns = flow.released_ns - flow.connect_ns
+    if flow.connect_ns and lived_ns > longest_check_ns(place) + LIMITS.slack_ns:
+        return f"it was held for {lived_ns / 1e9:.1f} s and let go, when a check is over before"
     return ""
 
 

@@ -25,6 +25,9 @@ WAITING = 4_096
 """Flows of undecided targets kept."""
 WAITING_PER_TARGET = 32
 """As many as a server's history of checks shows."""
+UNSURE = 16
+"""Flows per target which may turn out to be a rhythm's first."""
+UNSURE_TARGETS = 512
 COMMAND_FLOWS = 256
 NO_TARGET = 0
 """The index under which the kernel counts what found no room, and sockets never connected."""
@@ -58,6 +61,7 @@ class Desk:
         self._revision = -1
         self._waiting: deque[Flow] = deque(maxlen=WAITING)
         self._waiting_for: Counter[int] = Counter()
+        self._unsure: dict[int, deque[Flow]] = {}
         self.command_flows: deque[Flow] = deque(maxlen=COMMAND_FLOWS)
 
     def wants(self, index: int) -> Want:
@@ -93,10 +97,24 @@ class Desk:
             self._waiting.append(flow)
 
     def _look_at(self, flow: Flow) -> None:
+        """Counts a check, and with the first of a rhythm those that made it one."""
         self._attributor.learn(flow)
+        earlier = self._unsure.pop(flow.target, None) or deque(maxlen=UNSURE)
+        if self._is_check(flow):
+            alike = [one for one in earlier if one.sent_bytes == flow.sent_bytes]
+            known = [one for one in alike if self._is_check(one)]
+            for one in (*known, flow):
+                self._checks.ended(one)
+            earlier = deque((one for one in earlier if one not in known), maxlen=UNSURE)
+        else:
+            earlier.append(flow)
+        self._unsure[flow.target] = earlier
+        while len(self._unsure) > UNSURE_TARGETS:
+            del self._unsure[next(iter(self._unsure))]
+
+    def _is_check(self, flow: Flow) -> bool:
         found = self._attributor.flow(flow)
-        if found.role in CHECKS and at_least(found, LEAST):
-            self._checks.ended(flow)
+        return found.role in CHECKS and at_least(found, LEAST)
 
     def _use(self, index: int) -> Use:
         if self._revision != self._told.revision:

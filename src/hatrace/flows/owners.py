@@ -24,9 +24,10 @@ class Owners:
         """The owner's pid (0: unknown) and name.
 
         A socket that nobody connected or accepted while hatrace looked may still be in an
-        fd table; one that has ended had a process which let go of it.
+        fd table; one that has ended had a process which let go of it.  A process that has
+        gone may have handed its sockets on, as HAProxy does with listeners at a reload.
         """
-        if flow.pid:
+        if flow.pid and not (flow.pid in self._told.past and self.fds.of(flow.inode)):
             return flow.pid, flow.comm or self.names.of(flow.pid)
         pids = [holder.pid for holder in self.fds.of(flow.inode)]
         ours = [pid for pid in pids if self._told.spoke(pid)]

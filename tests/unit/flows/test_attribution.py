@@ -176,6 +176,15 @@ def test_of_several_holders_haproxy_counts() -> None:
     assert said(of(flow, holders))[0] == "check"
 
 
+def test_a_gone_worker_has_handed_its_listener_on() -> None:
+    listener = f.listener_flow()
+    world = table(*haproxy(), f.processes(f.at(1), f.process(101)), f.configured(f.at(1), pid=101))
+    world.apply(f.holders(f.at(2), (101, 6, listener.inode)))
+    found = world.attribution(listener)
+    assert said(found) == ("listener", "fe", CERTAIN)
+    assert "its configuration" in found.reason
+
+
 def test_who_let_go_tells_the_owner_of_an_ended_flow() -> None:
     flow = f.tcp_check(pid=0, comm="")._replace(closer=f.WORKER)
     assert said(of(flow)) == ("check", "be/s1", CERTAIN)

@@ -40,6 +40,7 @@ def verdict(flow: Flow, server: Server | None = None) -> tuple[str, object]:
         (f.flow(sent_bytes=1 << 20), ("server", LIKELY)),
         (f.flow(received_bytes=1 << 20), ("server", LIKELY)),
         (f.flow(moved_ns=f.at(60)), ("server", LIKELY)),
+        (f.ended(silent(), after=30, flags=Flag.RST_SENT), ("server", LIKELY)),
         (silent(), ("check", POSSIBLE)),
         (silent(state=int(State.SYN_SENT), established_ns=0), ("check", POSSIBLE)),
         (silent(flags=int(Flag.ADOPTED), connect_ns=0, established_ns=0), ("check", POSSIBLE)),
@@ -117,6 +118,12 @@ def test_jitter_is_tolerated_and_chance_is_not() -> None:
     assert habit_of(*jittered).interval_ms(jittered[0], place()) == 2000
     random = checks(0, 0.3, 2.9, 3.0, 6.8, 7.1, 9.5)
     assert habit_of(*random).interval_ms(random[0], place()) is None
+
+
+def test_lost_byte_counts_do_not_hide_the_rhythm() -> None:
+    flows = [*checks(0, 2, 6), f.tcp_check(4, **SAME), f.tcp_check(8, **SAME)]
+    assert habit_of(*flows).interval_ms(flows[0], place()) == 2000
+    assert habit_of(*flows[:3]).interval_ms(flows[0], place()) is None
 
 
 def test_only_the_same_request_counts() -> None:
