@@ -608,7 +608,7 @@ def unpacked(records: bytes) -> list[Flow]:
 class TestSampled:
     @pytest.fixture
     def probes(self, opened: ExitStack) -> SampledProbes:
-        made = SampledProbes(interval_ns=1)
+        made = SampledProbes(interval_ns=1, share=1e6)
         opened.callback(made.close)
         return made
 
@@ -627,6 +627,18 @@ class TestSampled:
         assert rows[False, pair.port].adopted == rows[True, pair.port].adopted == 1
         assert rows[False, pair.port].pid == ME and rows[False, pair.port].open == 1
 
+    def test_looking_is_rationed(self, pair: Pair, opened: ExitStack) -> None:
+        probes = SampledProbes(interval_ns=3600 * 10**9)
+        opened.callback(probes.close)
+        before = probes.inventory([ME])
+        late = opened.enter_context(socket.create_connection(("127.0.0.1", pair.port)))
+        assert probes.inventory() == before, "not due"
+        assert inode(late) not in {flow.inode for flow in probes.flows()}
+        with Peer() as peer:
+            opened.enter_context(socket.create_connection(("127.0.0.1", peer.port)))
+            held = probes.inventory([peer.pid])
+            assert {ME, peer.pid} <= {holder.pid for holder in held}, "new in scope: at once"
+
     def test_birth_and_end_between_looks(self, probes: SampledProbes, opened: ExitStack) -> None:
         probes.inventory([ME])
         pair = Pair()
@@ -644,6 +656,18 @@ class TestSampled:
         assert client.sent_bytes == 77, "the kernel's news carry the bytes"
         [row] = [r for r in probes.targets() if r.port == pair.port and not r.inbound]
         assert (row.born, row.gone, row.sent_bytes, sum(row.lifetime)) == (1, 1, 77, 1)
+
+    def test_who_aborts_is_told_by_the_news(self, pair: Pair, opened: ExitStack) -> None:
+        probes = SampledProbes(interval_ns=3600 * 10**9)
+        opened.callback(probes.close)
+        probes.inventory([ME])
+        known = found(probes.flows(), pair.client)
+        reset(pair.client)
+        ended: list[Flow] = []
+        wait_for(lambda: ended.extend(unpacked(probes.drain())) or ended)
+        [gone] = ended
+        assert gone.id == known.id and Flag.RST_SENT in Flag(gone.flags)
+        assert gone.remote == known.remote and not gone.flags & Flag.FAILED
 
     def test_ghost_keeps_what_was_known(self, probes: SampledProbes, pair: Pair) -> None:
         probes.inventory([ME])

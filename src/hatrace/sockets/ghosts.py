@@ -5,7 +5,7 @@ sock_diag shows it; only its fd does.  Two steps find and name them:
 
 1.  For an inode in no table, the extended attribute ``system.sockprotoname`` of
     /proc/PID/fd/N says ``TCP`` or ``TCPv6``.  Nothing is opened by that.
-2.  Only for those, pidfd_getfd(2) (Linux 5.6) lends us the socket for some 20 µs, and
+2.  Only for those, pidfd_getfd(2) (Linux 5.6) lends us the socket for about 6 µs, and
     getsockopt tells state, both addresses (SO_PEERNAME, where getpeername(2) refuses a
     closed socket), bytes and cookie.  SO_ERROR is not asked: reading it clears it.
 
@@ -15,8 +15,9 @@ inet_release would report hatrace as the closer), and an epoll set which its own
 take it out of keeps it as long.  On the network nothing can differ: a socket in CLOSE has
 nothing left to send.  One that was just made and is about to connect can be met, too,
 which is why a socket that turns out to be in any other state is let go and not reported.
-Callers ask once per inode.  ``lend=False`` leaves step 2 out: then addresses are unknown
-(16 zero bytes), and a ghost cannot be told from a socket that was never connected.
+Callers ask once per inode, which costs 30 µs.  ``lend=False`` leaves step 2 out: then
+addresses are unknown (16 zero bytes), and a ghost cannot be told from a socket that was
+never connected.
 """
 
 from __future__ import annotations

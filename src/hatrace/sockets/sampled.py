@@ -14,7 +14,7 @@ from hatrace.errors import HatraceError
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import Holder, Losses, Target, Trouble
 from hatrace.model.flow import Flow
-from hatrace.sockets.inventory import Look, look
+from hatrace.sockets.inventory import look
 from hatrace.sockets.members import members, with_children
 from hatrace.sockets.netlink import (
     TCP6_DESTROY_GROUP,
@@ -34,13 +34,13 @@ _NEWS_BYTES = 16 << 20
 _ALWAYS = (
     "sockets are sampled (each second, less often when there are many): times are late by "
     "up to the interval",
-    "how a connection ended (who reset it) is not seen, and bytes received may count the "
-    "peer's FIN as one",
+    "a reset by the peer is not seen as such, and bytes received may count its FIN as one",
     "the process which let a socket go is taken to be its last known holder",
 )
 _WITH_NEWS = (
-    "connections which begin and end between two samples are seen at their end only, and "
-    "only to listened ports or to servers already seen; those of other network namespaces not"
+    "connections which begin and end between two samples are seen at their end only, if they "
+    "went to a listened port or to a server seen before, and were not aborted by their owner "
+    "(as most of HAProxy's health checks are); in other network namespaces not at all"
 )
 _WITHOUT_NEWS = "connections which begin and end between two samples are not seen"
 
@@ -55,16 +55,23 @@ class SampledProbes:
     rung = "netlink"
 
     def __init__(
-        self, scope: Scope | None = None, interval_ns: int = INTERVAL_NS, lend: bool = True
+        self,
+        scope: Scope | None = None,
+        interval_ns: int = INTERVAL_NS,
+        share: float = SHARE,
+        lend: bool = True,
     ) -> None:
         self._scope = scope or Scope(ScopeKind.PID)
         self._interval_ns = interval_ns
+        self._share = share
         self._lend = lend
         self._followed: set[int] = set()
         self._left: set[int] = set()
         self._table = SampledTable()
         self._around = Surroundings(0)
         self._no_tcp: set[int] = set()
+        self._held: tuple[Holder, ...] = ()
+        self._looked = False
         self._troubles: list[Trouble] = []
         self._due_ns = 0
         self._overruns = 0
@@ -91,9 +98,17 @@ class SampledProbes:
         return frozenset(with_children(self._followed | members(self._scope)) - self._left)
 
     def inventory(self, pids: Collection[int] = ()) -> tuple[Holder, ...]:
-        """Look now, at ``pids`` as well; every socket fd in scope.  `flows` has the flows."""
-        self.follow(pids)
-        return tuple(self._look().held)
+        """Every socket fd in scope, ``pids`` included; `flows` has the flows.
+
+        As of now the first time and when ``pids`` are new, else as of the last look that
+        its cost allowed.
+        """
+        if not self._looked or not self._followed.issuperset(pids):
+            self.follow(pids)
+            self._look()
+        else:
+            self._look_if_due()
+        return self._held
 
     def flows(self) -> list[Flow]:
         """Every open flow, as of the last look."""
@@ -148,7 +163,7 @@ class SampledProbes:
             self._troubles.append(Trouble(now_ns, "sock_diag", "sockets", str(error), error.do))
             self._due_ns = now_ns + self._interval_ns
 
-    def _look(self) -> Look:
+    def _look(self) -> None:
         started_ns = time.monotonic_ns()
         pids = self.followed()
         seen = look(sorted(pids), self._known_inodes(), self._table.open, self._lend)
@@ -156,10 +171,10 @@ class SampledProbes:
         self._no_tcp &= {holder.inode for holder in seen.held}
         self._around = seen.around.get(namespace_of() or 0, self._around)
         self._table.update(seen, pids)
+        self._held, self._looked = tuple(seen.held), True
         self._troubles += seen.troubles
         ended_ns = time.monotonic_ns()
-        self._due_ns = ended_ns + max(self._interval_ns, int((ended_ns - started_ns) / SHARE))
-        return seen
+        self._due_ns = ended_ns + max(self._interval_ns, int((ended_ns - started_ns) / self._share))
 
     def _known_inodes(self) -> set[int]:
         """Which inodes in no table need no second question."""

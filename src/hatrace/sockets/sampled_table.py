@@ -16,7 +16,7 @@ from hatrace.sockets.totals import Totals
 
 # Plain numbers: arithmetic on an IntFlag costs a microsecond.
 _ADOPTED, _OWNED, _FAILED = int(Flag.ADOPTED), int(Flag.OWNED), int(Flag.FAILED)
-_ACCEPTED = int(Flag.ACCEPTED)
+_RST_SENT = int(Flag.RST_SENT)
 _SIDES = int(Flag.CONNECTED | Flag.ACCEPTED)
 _CLOSE, _LISTEN, _SYN_SENT = int(State.CLOSE), int(State.LISTEN), int(State.SYN_SENT)
 _CLOSE_WAIT = int(State.CLOSE_WAIT)
@@ -104,17 +104,22 @@ class SampledTable:
         return self._totals.owner_of(flow.raddr, flow.rport, flow.netns, self._pids) or None
 
     def destroyed(self, flow: Flow) -> None:
-        """The kernel says that this socket is gone, and what it had carried."""
+        """The kernel says that this socket is gone, and what it had carried.
+
+        Not so of one that its owner aborted (SO_LINGER 0): tcp_disconnect() has then cleared
+        all but the cookie.  A remote port missing at the end tells so.
+        """
         known = self.open.pop(flow.id, None)
         if known is None:
             if self._looked_ns and self._claimed(flow) is not None:
                 born = max(self._looked_ns, flow.moved_ns)
                 self._end(self._entered(flow._replace(born_ns=born)), flow.born_ns)
             return
+        aborted = known.rport and not flow.rport
         final = known._replace(
             sent_bytes=max(known.sent_bytes, flow.sent_bytes),
             received_bytes=max(known.received_bytes, flow.received_bytes),
-            flags=known.flags | (flow.flags & _FAILED),
+            flags=known.flags | flow.flags & _FAILED | (_RST_SENT if aborted else 0),
         )
         self._end(final, flow.born_ns)
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hatrace.model.address import UNSPECIFIED, V4_PREFIX
+from hatrace.model.address import V4_PREFIX
 from hatrace.model.flow import Flag, Flow, State
 from hatrace.sockets.netlink import ATTRIBUTE, Diag, Message, attributes, namespace_of
 
@@ -150,7 +150,6 @@ def decode(
         connect = moved = fin = released = sent = received = 0
         if state == _LISTEN:
             listening.add(lport)
-            destination = UNSPECIFIED
         elif state == _SYN_SENT:
             connect = now
             unsent -= unsent > 0
@@ -174,7 +173,7 @@ def decode(
                     unsent -= unsent > 0
                 if not inode and state in _ORPHANED:
                     released = now
-                if state == _CLOSE and info and not (trip or acked):
+                if state == _CLOSE and info and rport and not (trip or acked):
                     flags |= _FAILED
         pid, comm = owner(inode, nobody)
         if pid:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from hatrace.model.event import Holder
 from hatrace.model.flow import Condition, Flag, Flow, State, flows
@@ -27,7 +28,7 @@ class Want:
     everything: bool = False
 
 
-def seen(second: float, state: State = State.ESTABLISHED, **fields: int) -> Flow:
+def seen(second: float, state: State = State.ESTABLISHED, **fields: Any) -> Flow:
     """A flow as sock_diag shows it at a second: all that it does not know is unknown."""
     defaults = {"id": 1, "cookie": 1, "inode": 11, "pid": PID, "target": 0, "netns": NETNS}
     flags = int(Flag.ADOPTED | Flag.CONNECTED | (Flag.OWNED if fields.get("pid", PID) else 0))
@@ -153,6 +154,15 @@ def test_short_lives_are_claimed_by_port_or_by_a_server_known() -> None:
     assert (first.id, second.id) == (50, 51)
     assert second.pid == PID and not second.flags & (Flag.OWNED | Flag.ADOPTED)
     assert second.born_ns == at(0.7) and second.gone_ns == at(1)
+
+
+def test_an_abort_by_the_owner_leaves_only_the_cookie() -> None:
+    """SO_LINGER 0: the kernel's news have neither remote end nor bytes."""
+    made = table(looked(0), looked(1, seen(1, sent_bytes=5)))
+    made.destroyed(seen(2, State.CLOSE, pid=0, rport=0, raddr=bytes(16), sent_bytes=0))
+    [gone] = ended(made)
+    assert gone.flags & Flag.RST_SENT and not gone.flags & Flag.FAILED
+    assert gone.sent_bytes == 5 and gone.rport and made.targets()[0].reset == 1
 
 
 def test_news_before_the_first_look_is_nobodys() -> None:

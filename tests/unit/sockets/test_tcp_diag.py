@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from hatrace.model.address import UNSPECIFIED, packed
+from hatrace.model.address import is_unspecified, packed
 from hatrace.model.flow import Condition, Flag, Flow, State, flows
 from hatrace.sockets import tcp_diag
 from hatrace.sockets.netlink import ATTRIBUTE, Message
@@ -94,10 +94,11 @@ def test_v6_and_v4_mapped_addresses_stay_as_they_are() -> None:
 
 def test_a_listener_and_what_it_says_of_the_others() -> None:
     around = Surroundings(NOW)
-    messages = [message(10, 8443, 0, queues=(3, 128)), message(1, 8443, 50000)]
+    anybody = socket.inet_aton("0.0.0.0")
+    messages = [message(10, 8443, 0, remote=anybody, queues=(3, 128)), message(1, 8443, 50000)]
     listener, accepted = decode(messages, around)
     assert (listener.unread_bytes, listener.unsent_bytes) == (3, 128)
-    assert Flag.LISTENER in Flag(listener.flags) and listener.raddr == UNSPECIFIED
+    assert Flag.LISTENER in Flag(listener.flags) and is_unspecified(listener.raddr)
     assert Flag.ACCEPTED in Flag(accepted.flags) and around.listening == {8443}
 
 
@@ -146,6 +147,8 @@ def test_destroyed_without_ever_being_established() -> None:
     never = one(7, tcp_info=info(round_trip=0, segments=0))
     assert never.flags & Flag.FAILED
     assert not one(7, tcp_info=info(sent=1)).flags & Flag.FAILED
+    aborted = one(7, rport=0, tcp_info=info(round_trip=0, segments=0))
+    assert not aborted.flags & Flag.FAILED, "cleared by its owner's abort: nobody can tell"
 
 
 def test_a_lone_fin_is_not_counted_as_received() -> None:
