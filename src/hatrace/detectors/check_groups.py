@@ -57,7 +57,10 @@ class Group:
     limit_ns: int
     """The longest time that a check here may take."""
     latest_start_ns: int
+    users: tuple[Server, ...]
+    """The servers that are checked there."""
     servers: tuple[Server, ...]
+    """These, and those that take sessions there."""
 
     @property
     def endpoint(self) -> str:
@@ -96,6 +99,7 @@ def _group(world: World, key: tuple[int, bytes, int], flows: Sequence[Flow]) -> 
         limit_ns=max((_limit_ms(one) for one in users), default=THRESHOLDS.default_inter_ms)
         * 1_000_000,
         latest_start_ns=max(starts, default=0),
+        users=tuple(users),
         servers=tuple(dict.fromkeys([*users, *sessions])),
     )
 

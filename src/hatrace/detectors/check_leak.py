@@ -29,6 +29,9 @@ from hatrace.model.flow import Flow, State
 from hatrace.model.topology import Level
 from hatrace.model.world import World
 
+NAMED = 10
+"""Servers named in full, where several are checked at one address."""
+
 
 @dataclass(frozen=True, slots=True)
 class Leak:
@@ -124,7 +127,7 @@ def _severity(leak: Leak, ahead: Forecast | None) -> Severity:
 def _claim(leak: Leak, ahead: Forecast | None) -> str:
     group, count = leak.group, len(leak.over)
     kind = "agent-check" if group.said.role is Role.AGENT else "health-check"
-    whose = group.said.label or "a server"
+    whose = _names(group) or group.said.label or "a server"
     return words.sentence(
         [
             f"pid {group.pid} holds {words.several(count, f'{kind} socket')} of {whose}"
@@ -133,6 +136,16 @@ def _claim(leak: Leak, ahead: Forecast | None) -> str:
             words.until(ahead),
         ]
     )
+
+
+def _names(group: Group) -> str:
+    """``be/s1``, or ``be/s1, s2, s3``: all servers checked at this address."""
+    backends: dict[str, list[str]] = {}
+    for server in group.users[:NAMED]:
+        backends.setdefault(server.backend, []).append(server.name)
+    named = ", ".join(f"{backend}/{', '.join(names)}" for backend, names in backends.items())
+    spare = len(group.users) - NAMED
+    return f"{named} and {spare} more" if spare > 0 else named
 
 
 def _ahead(world: World, leak: Leak, rate: Growth | None) -> Forecast | None:
@@ -223,17 +236,17 @@ def _next_steps(world: World, leak: Leak) -> Iterable[Step]:
         "see what HAProxy takes them for (stops its threads for some ms)",
         steps.ask(world, pid, "show fd"),
     )
-    health = [one for one in group.servers if one.checked]
-    for server in health[:1]:
-        what = "agent" if group.said.role is Role.AGENT else "health"
+    what = "agent" if group.said.role is Role.AGENT else "health"
+    stop = "; ".join(f"disable {what} {one.label}" for one in group.users[:NAMED])
+    if stop:
         yield Step(
-            f"stop the growth: no further checks of {server.label} (its state stays as it is)",
-            steps.ask(world, pid, f"disable {what} {server.label}", Level.ADMIN),
+            "stop the growth: no further checks (the servers keep the state they have)",
+            steps.ask(world, pid, stop, Level.ADMIN),
         )
     yield Step(
         "or slow it down: a longer `inter` on the server line, then reload; free what is held:"
         f" it goes when pid {pid} exits, so reload and see that the old worker leaves",
-        "systemctl reload haproxy",
+        steps.reload(world, pid),
     )
 
 

@@ -43,13 +43,16 @@ def descriptors(world: World, pid: int, growth: Growth | None) -> Forecast | Non
     return forecast(f"fd limit of pid {pid}", process.fd_used, process.fd_limit, growth)
 
 
-def connections(world: World, pid: int, growth: Growth | None) -> Forecast | None:
-    """HAProxy's global maxconn, as `show info` says; ``None`` where it did not answer."""
+def connections(world: World, pid: int, clients: int, growth: Growth | None) -> Forecast | None:
+    """HAProxy's global maxconn, as `show info` says; ``None`` where it did not answer, or
+    where it does not count these clients (any more): then they take no place of it."""
     info = world.infos.get(pid)
     if info is None:
         return None
     used, maximum = (info.values.get(name, "") for name in ("CurrConns", "Maxconn"))
     if not used.isdecimal() or not maximum.isdecimal() or not int(maximum):
+        return None
+    if int(used) < clients:
         return None
     return forecast(f"maxconn of pid {pid}", int(used), int(maximum), growth)
 

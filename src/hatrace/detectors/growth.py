@@ -22,12 +22,15 @@ def growth(times_ns: Sequence[int], since_ns: int, now_ns: int, least_ns: int = 
 
     ``times_ns``: when each piece appeared that appeared under our eyes (not what was there
     before ``since_ns``, when we began to look).  ``least_ns``: pieces that came closer
-    together than this count as come within it, so that one burst makes no forecast.
+    together than this count as come within it, so that one burst makes no forecast; before
+    that time has passed since the first, nothing is known.
     """
     recent = sorted(time for time in times_ns if now_ns - time <= WINDOW_NS)
     if len(recent) < 2:
         return _from_few(len(recent), since_ns, now_ns)
     first, last = recent[0], recent[-1]
+    if now_ns - first < least_ns:
+        return None
     usual_gap = (last - first) // (len(recent) - 1)
     silence = now_ns - last
     if silence > max(3 * usual_gap, STEP_NS // 2):

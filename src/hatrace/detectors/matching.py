@@ -14,7 +14,6 @@ from hatrace.model.event import Stream
 from hatrace.model.flow import Flow
 from hatrace.model.world import World
 
-
 ASKING_NS = 2_000_000_000
 """`show sess` of a busy process takes a while: what went wrong during it may be missing."""
 

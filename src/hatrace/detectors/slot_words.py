@@ -166,12 +166,12 @@ def next_steps(world: World, service: Service, slots: Sequence[Slot], why: Cause
         if not service.socket.master:
             yield Step(
                 "free them: only a new worker has new slots; the old one goes with its sessions",
-                "systemctl reload haproxy",
+                steps.reload(world, service.socket.pid),
             )
     if service.socket.master:
         yield Step(
             "free all slots at once: at a reload the master executes itself anew and closes them",
-            "systemctl reload haproxy",
+            steps.reload(world, service.socket.pid),
         )
     yield from _limit_steps(world, service)
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from hatrace.model.address import endpoint
 from hatrace.model.flow import Flow, State
-from hatrace.model.topology import CommandSocket, Level, Process
+from hatrace.model.topology import CommandSocket, Kind, Level, Process
 from hatrace.model.world import World
 
 SAMPLE = 5
@@ -62,6 +62,23 @@ def inside(process: Process | None, command: str) -> str:
     if process is None or process.container_pid in (None, process.pid):
         return command
     return f"nsenter -t {process.pid} -n {command}"
+
+
+def reload(world: World, pid: int) -> str:
+    """Check the configuration with the running binary, then have the master reload.
+
+    ``pid``: the master itself or one of its workers; without a master, systemd's word.
+    """
+    process = world.processes.get(pid)
+    master = process
+    if process is not None and process.kind is not Kind.MASTER:
+        master = world.processes.get(process.parent_pid)
+    if master is None or master.kind is not Kind.MASTER:
+        return "systemctl reload haproxy"
+    files = " ".join(f"-f {shlex.quote(path)}" for path in master.config_files)
+    if not files or master.container_pid not in (None, master.pid):
+        return f"kill -USR2 {master.pid}"
+    return f"/proc/{master.pid}/exe -c -q {files} && kill -USR2 {master.pid}"
 
 
 def sockets_to(process: Process | None, address: bytes, port: int) -> str:

@@ -172,7 +172,7 @@ def _ahead(world: World, group: Group, rate: Growth | None) -> Forecast | None:
     return forecast.soonest(
         [
             forecast.descriptors(world, group.pid, rate),
-            forecast.connections(world, group.pid, clients),
+            forecast.connections(world, group.pid, fronts, clients),
         ]
     )
 

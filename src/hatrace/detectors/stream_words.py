@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -163,20 +162,19 @@ def next_steps(
         yield Step(
             "stop the growth: put `tune.disable-zero-copy-forwarding` into the global section"
             " (or start with -dZ), check, and reload",
-            _check_and_reload(process.config_files if process is not None else ()),
+            steps.reload(world, pid),
+        )
+    if process is None or process.kind is not Kind.OLD_WORKER:
+        yield Step(
+            "free what is held: only the end of the process does. Reload first, so that a new"
+            " worker takes the new connections",
+            steps.reload(world, pid),
         )
     yield Step(
-        "free what is held: only the end of the process does. After a reload the old worker"
-        " keeps these sessions and stays; end it when its living sessions may be cut",
-        f"kill -TERM {pid}" if process is not None and process.kind is Kind.OLD_WORKER else "",
+        "then end the old worker, which these sessions would keep for ever; its living sessions"
+        " are cut",
+        f"kill -TERM {pid}",
     )
-
-
-def _check_and_reload(files: Sequence[str]) -> str:
-    if not files:
-        return "systemctl reload haproxy"
-    chosen = " ".join(f"-f {shlex.quote(path)}" for path in files)
-    return f"haproxy -c {chosen} && systemctl reload haproxy"
 
 
 def verify(pid: int, flows: Sequence[Flow]) -> Iterable[Step]:

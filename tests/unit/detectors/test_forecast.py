@@ -33,10 +33,11 @@ def test_descriptors_are_read_from_the_process() -> None:
 
 def test_maxconn_is_read_from_show_info() -> None:
     world = table(make.info_sample(make.at(0), Maxconn="2000", CurrConns="1900"))
-    ahead = forecast.connections(world, make.WORKER, Growth(10.0, 10.0))
+    ahead = forecast.connections(world, make.WORKER, 50, Growth(10.0, 10.0))
     assert ahead is not None
     assert ahead.seconds_left == 600.0
-    assert forecast.connections(table(), make.WORKER, None) is None
+    assert forecast.connections(table(), make.WORKER, 0, None) is None
+    assert forecast.connections(world, make.WORKER, 1901, None) is None
 
 
 def test_ports_are_counted_from_the_range() -> None:
