@@ -17,7 +17,7 @@ from functools import total_ordering
 DEADLINE_S = 1.0
 NOBODY = 65534
 _BANNER = re.compile(rb"HA-?Proxy version (\S+)")
-_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+)|-dev(\d+))?")
+_VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+)|-dev(\d+))?(?:-[0-9a-f]{6,40}-(\d+))?")
 
 
 class Versions:
@@ -78,7 +78,10 @@ def _ask(fd: int) -> str | None:
 
 @total_ordering
 class Version:
-    """A version that compares as HAProxy counts: ``3.1-dev9`` < ``3.1.0`` < ``3.1.7``."""
+    """A version that compares as HAProxy counts: ``3.1-dev9`` < ``3.1.0`` < ``3.1.7``.
+
+    A build from git says how many commits it is past a tag: ``2.9.0`` < ``2.9.0-60c949-12``.
+    """
 
     def __init__(self, text: str) -> None:
         """Raises ValueError for what is no version; package suffixes are ignored."""
@@ -87,8 +90,9 @@ class Version:
             raise ValueError(f"no version of HAProxy: {text!r}")
         self.branch = int(match[1]), int(match[2])
         self.text = match[0].removeprefix("v")
-        patch = int(match[3] or 0)
-        self._key = (*self.branch, -1, int(match[4])) if match[4] else (*self.branch, patch, 0)
+        dev, past = match[4], int(match[5] or 0)
+        release = (-1, int(dev)) if dev else (int(match[3] or 0), 0)
+        self._key = (*self.branch, *release, past)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Version) and self._key == other._key
