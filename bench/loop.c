@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop SECONDS PORT: connect, accept, close on loopback, one connection at a time, both
- * ends in this process; prints how many there were and how long that took.
+ * loop PORT: connect, accept, close on loopback, one connection at a time, both ends in
+ * this process.  For each line of input, a number of seconds, it works for so long, and
+ * prints how many connections there were and how long that took.
  *
  * The client closes first, so each connection walks through FIN_WAIT, CLOSE_WAIT and
  * LAST_ACK, as most do.  Its TIME_WAIT takes a local port away for a while: the listener
@@ -67,14 +68,9 @@ static void one(int listener, struct sockaddr_in to)
 	close(server);
 }
 
-int main(int argc, char **argv)
+static void work(int listener, int port, double seconds)
 {
-	if (argc != 3) {
-		fprintf(stderr, "loop SECONDS PORT\n");
-		return 2;
-	}
-	double seconds = atof(argv[1]), start = now_s(), end = start;
-	int port = atoi(argv[2]), listener = listen_on(port);
+	double start = now_s(), end = start;
 	long count = 0;
 
 	while (count < MOST && end < start + seconds) {
@@ -83,5 +79,20 @@ int main(int argc, char **argv)
 			end = now_s();
 	}
 	printf("%ld %.6f\n", count, now_s() - start);
+	fflush(stdout);
+}
+
+int main(int argc, char **argv)
+{
+	double seconds;
+
+	if (argc != 2) {
+		fprintf(stderr, "loop PORT\n");
+		return 2;
+	}
+	int port = atoi(argv[1]), listener = listen_on(port);
+
+	while (scanf("%lf", &seconds) == 1)
+		work(listener, port, seconds);
 	return 0;
 }

@@ -50,11 +50,19 @@ def _loop() -> Iterator[Run]:
         program = Path(folder, LOOP_COMM)
         subprocess.run(["cc", "-O2", "-Wall", "-o", program, HERE / "loop.c"], check=True)
 
-        def run(seconds: float) -> Done:
-            count, took = _output(program, str(seconds), str(LOOP_PORT)).split()
-            return Done(int(count), float(took))
+        process = subprocess.Popen(
+            [program, str(LOOP_PORT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        with process:  # its end of input is its end
+            assert process.stdin and process.stdout
+            asks, answers = process.stdin, process.stdout
 
-        yield run
+            def run(seconds: float) -> Done:
+                print(seconds, file=asks, flush=True)
+                count, took = answers.readline().split()
+                return Done(int(count), float(took))
+
+            yield run
 
 
 CONFIGURATION = f"""
