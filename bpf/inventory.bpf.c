@@ -59,10 +59,12 @@ static inline void refresh(struct flow *f, struct sock *sk, u64 now, u32 hz)
 	if (f->state == TCP_SYN_SENT)
 		return;
 	f->moved_ns = moved_ns(tp, now, hz);
-	f->sent_bytes = PEEK(tp, bytes_sent) - PEEK(tp, bytes_retrans);
-	f->received_bytes = PEEK(tp, bytes_received);
+	if (!f->closed_ns)
+		fill_bytes(f, tp);
 	if (f->state != TCP_CLOSE) {
 		f->unread_bytes = PEEK(tp, rcv_nxt) - PEEK(tp, copied_seq);
+		if (f->unread_bytes && f->flags & FLOW_FIN_RECEIVED)
+			f->unread_bytes--; /* as tcp_inq() does */
 		f->unsent_bytes = PEEK(tp, write_seq) - PEEK(tp, snd_una);
 	}
 }

@@ -25,6 +25,7 @@
 #include "scope.h"
 
 #define SEND_SHUTDOWN 2 /* include/net/sock.h */
+#define SOCK_DONE 1	/* enum sock_flags there: the peer's FIN was received */
 
 #define PEEK(p, field) ({ \
 	typeof((p)->field) v_ = 0; \
@@ -313,10 +314,25 @@ static inline void on_listen(struct sock *sk)
 	map_set(MAP(MAP_FLOWS), &key, &f, ANY); /* it may be known, unconnected, by inventory */
 }
 
+/*
+ * The payload so far.  tcp_disconnect() clears it, so it is read before and not again.
+ * The kernel counts the peer's FIN as a byte received; SOCK_DONE says that it came.
+ */
+static inline void fill_bytes(struct flow *f, struct tcp_sock *tp)
+{
+	u64 fin = GET((struct sock *)tp, __sk_common.skc_flags) >> SOCK_DONE & 1;
+
+	f->sent_bytes = GET(tp, bytes_sent) - GET(tp, bytes_retrans);
+	f->received_bytes = GET(tp, bytes_received) - fin;
+	if (fin)
+		f->flags |= FLOW_FIN_RECEIVED;
+}
+
 /* The connection is over.  Orphans, whose destruction follows at once, need no visit. */
 static inline void on_closed(struct sock *sk, int old)
 {
 	u64 key = (u64)sk;
+	struct tcp_sock *tp;
 	struct flow *f;
 
 	if (!GET(sk, sk_socket) && old != TCP_ESTABLISHED && old != TCP_SYN_SENT)
@@ -324,6 +340,9 @@ static inline void on_closed(struct sock *sk, int old)
 	f = map_get(MAP(MAP_FLOWS), &key);
 	if (!f)
 		return;
+	tp = skc_to_tcp_sock(sk);
+	if (tp)
+		fill_bytes(f, tp);
 	f->state = TCP_CLOSE;
 	f->error = GET(sk, sk_err);
 	fill_netns(f, sk);
@@ -337,8 +356,6 @@ static inline void on_closed(struct sock *sk, int old)
 		f->flags |= FLOW_FIN_SENT;
 	if (old == TCP_SYN_SENT || old == TCP_SYN_RECV)
 		f->flags |= FLOW_FAILED;
-	else if (old == TCP_FIN_WAIT2 && !f->released_ns)
-		f->flags |= FLOW_FIN_RECEIVED;
 	else if (f->released_ns && old != TCP_LISTEN && !(f->flags & FLOW_RST_RECEIVED))
 		f->flags |= FLOW_RST_SENT;
 }
@@ -422,8 +439,8 @@ static inline void on_destroy(struct sock *sk)
 
 		if (last_ns > f->gone_ns)
 			f->gone_ns = last_ns;
-		f->sent_bytes = GET(tp, bytes_sent) - GET(tp, bytes_retrans);
-		f->received_bytes = GET(tp, bytes_received);
+		if (!f->closed_ns)
+			fill_bytes(f, tp);
 	}
 	if (!f->closed_ns && f->established_ns && f->released_ns)
 		f->flags |= FLOW_FIN_SENT;

@@ -12,8 +12,6 @@ from hatrace.pipeline import Verdict
 
 CONFIRM_AFTER_NS = 2_000_000_000
 """A suspect this old is worth a question to HAProxy (`show sess`, at most every 5 s)."""
-CHECK_AGE_NS = 500_000_000
-"""A check on a port of its own is done within milliseconds, or it hangs."""
 
 
 class Watching(Protocol):
@@ -45,9 +43,9 @@ class Feedback:
 
     def _watch_checks(self, world: World) -> None:
         """Check sockets are suspects as soon as they outlive a check: ask for those."""
-        ages = check_ages_ns(world)
-        for index, target in world.targets.items():
-            age_ns = 0 if target.inbound else ages.get((target.address, target.port), 0)
+        ages = world.check_targets()
+        for index in world.targets:
+            age_ns = ages.get(index, 0)
             if self._watched.get(index, 0) != age_ns:
                 self._probes.watch(index, age_ns)
                 self._watched[index] = age_ns
@@ -65,21 +63,3 @@ class Feedback:
             }
         ):
             self._sampler.confirm(pid)
-
-
-def check_ages_ns(world: World) -> dict[tuple[bytes, int], int]:
-    """(address, port) that checks go to → the age from which a socket there is a suspect.
-
-    Where data flows share the port, only what outlives two intervals is asked for.
-    """
-    ages: dict[tuple[bytes, int], int] = {}
-    for servers in world.servers.values():
-        for server in servers:
-            inter_ns = (server.settings.inter_ms or 2000) * 1_000_000
-            shared = (server.address, server.port) == (server.check_address, server.check_port)
-            age_ns = 2 * inter_ns if shared else min(CHECK_AGE_NS, inter_ns)
-            if server.checked and server.check_address:
-                ages[server.check_address, server.check_port] = age_ns
-            if server.agent_checked and server.agent_address:
-                ages[server.agent_address, server.agent_port] = age_ns
-    return ages

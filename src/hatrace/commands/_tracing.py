@@ -19,7 +19,7 @@ from hatrace.commands._feedback import Feedback
 from hatrace.commands._scope import members, nobody, pids_of
 from hatrace.errors import HatraceError
 from hatrace.haproxy.sampler import Sampler
-from hatrace.kernel import headers, preflight
+from hatrace.kernel import preflight
 from hatrace.kernel.probes import Probes, attach
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import (
@@ -59,7 +59,7 @@ class Tracing:
         self, scope: Scope, rung: str | None, detail: str, check_events: bool = False
     ) -> None:
         self._scope = scope
-        self._chosen = preflight.choose(rung)
+        self._rung = rung
         self._detail = detail
         self._sockets = Finder()
         self._sampler = Sampler(
@@ -90,15 +90,10 @@ class Tracing:
         self._probes.close()
 
     def _attach(self) -> AnyProbes:
-        if self._chosen is None:
+        if self._rung == preflight.NETLINK:
             return SampledProbes(self._scope)
-        return attach(
-            self._chosen,
-            bpf_dir(),
-            headers.ensure_tree(),
-            self._scope,
-            summary=self._detail == "summary",
-        )
+        summary = self._detail == "summary"
+        return attach(bpf_dir(), self._scope, self._rung, summary) or SampledProbes(self._scope)
 
     @property
     def rung(self) -> str:

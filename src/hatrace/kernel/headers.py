@@ -44,6 +44,7 @@ WANTED: dict[str, tuple[str, ...]] = {
         "skc_v6_rcv_saddr",
         "skc_net.net",
         "skc_cookie.counter",
+        "skc_flags",
     ),
     "inode": ("i_ino", "i_mode"),
     "socket": ("sk",),

@@ -21,22 +21,21 @@ from pathlib import Path
 from typing import Any
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.kernel import libbpf, maps
+from hatrace.kernel import libbpf, maps, preflight
 from hatrace.kernel.compiler import compile_file
+from hatrace.kernel.headers import ensure_tree
 from hatrace.kernel.kprobes import open_kprobe
 from hatrace.kernel.maps import MapId, Sizes
-from hatrace.kernel.rungs import LADDER, Hook, Via
+from hatrace.kernel.rungs import Hook, Rung, Via
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
     """What to load, and how large."""
 
-    rung: str
+    rung: str | None
+    """None: the best that works."""
     source_folder: str
-    header_tree: str
-    cgroup: str | None = None
-    """The cgroup v2 directory to attach to; only the `cgroup` rung needs one."""
     sizes: Sizes = field(default_factory=Sizes)
 
 
@@ -44,6 +43,7 @@ class Order:
 class Loaded:
     """The fds of an attached rung, owned by whoever holds this."""
 
+    rung: str
     maps: dict[MapId, int]
     iterators: dict[str, int]
     links: tuple[int, ...]
@@ -61,8 +61,11 @@ class Loaded:
             os.close(fd)
 
 
-def load(order: Order, timeout_s: float = 60.0) -> Loaded:
-    """Have a child do it; raises EnvironmentLacks with the child's reason."""
+def load(order: Order, timeout_s: float = 60.0) -> Loaded | None:
+    """Have a child do it; None where no BPF rung works here and none was named.
+
+    Raises EnvironmentLacks with the child's reason.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         child = subprocess.Popen(
@@ -87,7 +90,7 @@ def load(order: Order, timeout_s: float = 60.0) -> Loaded:
     answer = json.loads(data) if data else {"what": "the BPF loader ended", "why": _last(said)}
     if "what" in answer:
         raise EnvironmentLacks(answer["what"], answer["why"], answer.get("do", ""))
-    return _sorted_out(answer, list(fds))
+    return None if answer["rung"] == preflight.NETLINK else _sorted_out(answer, list(fds))
 
 
 def _ended(child: subprocess.Popen[bytes]) -> bool:
@@ -108,6 +111,7 @@ def _sorted_out(answer: dict[str, Any], fds: list[int]) -> Loaded:
     """Give the received fds their names, in the order the child sent them."""
     take = iter(fds)
     return Loaded(
+        rung=answer["rung"],
         maps={number: next(take) for number in MapId},
         iterators={name: next(take) for name in answer["iterators"]},
         links=tuple(next(take) for _ in range(answer["links"])),
@@ -119,9 +123,9 @@ def _sorted_out(answer: dict[str, Any], fds: list[int]) -> Loaded:
 class _Loading:
     """In the child: one rung on its way into the kernel."""
 
-    def __init__(self, order: Order) -> None:
-        self._order = order
-        self._rung = next(rung for rung in LADDER if rung.name == order.rung)
+    def __init__(self, order: Order, rung: Rung) -> None:
+        self._order, self._rung = order, rung
+        self._headers = ensure_tree()
         self._btf = libbpf.Btf()
         self._programs: dict[str, int] = {}
         self._links: list[int] = []
@@ -135,7 +139,7 @@ class _Loading:
         if hook.source not in self._compiled:
             self._compiled[hook.source] = compile_file(
                 Path(self._order.source_folder) / hook.source,
-                Path(self._order.header_tree),
+                self._headers,
                 self._defines(),
             )
         return maps.place(self._compiled[hook.source][hook.function], self._maps)
@@ -158,6 +162,7 @@ class _Loading:
                     ) from None
                 self._missing.append(hook.without)
         answer = {
+            "rung": self._rung.name,
             "iterators": list(self._iterators),
             "links": len(self._links),
             "programs": list(self._programs),
@@ -174,7 +179,7 @@ class _Loading:
             link = libbpf.link_iterator(program, hook.attach_type, over)
             self._iterators[hook.function] = link
         elif hook.via is Via.CGROUP:
-            directory = os.open(self._order.cgroup or "/sys/fs/cgroup", os.O_RDONLY)
+            directory = os.open(preflight.cgroup_mount() or "/sys/fs/cgroup", os.O_RDONLY)
             self._links.append(libbpf.link_cgroup(program, directory, hook.attach_type))
             os.close(directory)
         elif hook.via in (Via.KPROBE, Via.KRETPROBE):
@@ -195,13 +200,19 @@ class _Loading:
         )
 
 
+def _loaded(order: Order) -> tuple[dict[str, Any], list[int]]:
+    """The rung's fds; an answer that names ``netlink`` and has none, where no BPF rung works."""
+    rung = preflight.choose(order.rung)
+    return ({"rung": preflight.NETLINK}, []) if rung is None else _Loading(order, rung).run()
+
+
 def child(fd: int) -> None:
     """The child's whole life."""
     with socket.socket(fileno=fd) as link:
         words = json.loads(link.recv(1 << 16))
         order = Order(**words | {"sizes": Sizes(**words["sizes"])})
         try:
-            answer, fds = _Loading(order).run()
+            answer, fds = _loaded(order)
         except EnvironmentLacks as error:
             link.send(json.dumps({"what": error.what, "why": error.why, "do": error.do}).encode())
         else:

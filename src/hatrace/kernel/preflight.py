@@ -70,13 +70,14 @@ def ask(rung: Rung) -> Answer:
     for condition in (_may_use_bpf, _has_btf, _has_cgroup):
         if answer := condition(rung):
             return answer
-    seen = set()
-    for hook in rung.hooks:
-        if hook.via in seen:
-            continue
-        seen.add(hook.via)
-        if why := _try(hook):
-            return Answer(rung.name, False, f"{hook.via} {hook.target}: {why}", _advice(hook.via))
+    first_of_a_kind = {hook.via: hook for hook in reversed(rung.hooks)}
+    btf = libbpf.Btf()
+    try:
+        for hook in first_of_a_kind.values():
+            if why := _try(hook, btf):
+                return Answer(rung.name, False, f"{hook.via} {hook.target}: {why}", _advice(hook))
+    finally:
+        btf.close()
     return Answer(rung.name, True)
 
 
@@ -129,15 +130,21 @@ def _has_cgroup(rung: Rung) -> Answer | None:
     )
 
 
-def _try(hook: Hook) -> str:
+def _try(hook: Hook, btf: libbpf.Btf) -> str:
     """Attach an empty program for a moment; empty: it worked."""
     opened: list[int] = []
     try:
         code = _RETURN_1 if hook.via is Via.CGROUP else _RETURN_0
         kprobe = hook.via in (Via.KPROBE, Via.KRETPROBE)
-        attach_type = 0 if kprobe else hook.attach_type
+        typed = not kprobe and hook.via is not Via.CGROUP
         opened.append(
-            libbpf.load_program(hook.program_type, code, "hatrace_ask", attach_type, _btf_id(hook))
+            libbpf.load_program(
+                hook.program_type,
+                code,
+                "hatrace_ask",
+                0 if kprobe else hook.attach_type,
+                btf.target(hook.via, hook.target) if typed else 0,
+            )
         )
         if link := _LINKS.get(hook.via):
             opened.append(link(opened[0], hook))
@@ -152,16 +159,6 @@ def _try(hook: Hook) -> str:
 def _first_words(error: OSError) -> str:
     """The errno's text, without the verifier's statistics."""
     return (error.strerror or str(error)).split("; processed")[0]
-
-
-def _btf_id(hook: Hook) -> int:
-    if hook.via in (Via.CGROUP, Via.KPROBE, Via.KRETPROBE):
-        return 0
-    btf = libbpf.Btf()
-    try:
-        return btf.target(hook.via, hook.target)
-    finally:
-        btf.close()
 
 
 def _link_cgroup(program: int, hook: Hook) -> int:
@@ -182,6 +179,6 @@ _LINKS: dict[Via, Callable[[int, Hook], int]] = {
 }
 
 
-def _advice(via: Via) -> str:
+def _advice(hook: Hook) -> str:
     functions = (Via.FENTRY, Via.FEXIT, Via.KPROBE, Via.KRETPROBE)
-    return "nothing: the next rung sees the same" if via in functions else ""
+    return "nothing: the next rung sees the same" if hook.via in functions else ""

@@ -19,7 +19,7 @@ from hatrace.kernel.loader import Loaded, Order, load
 from hatrace.kernel.maps import MapId
 from hatrace.kernel.preflight import cgroup_mount
 from hatrace.kernel.ring import Ring
-from hatrace.kernel.rungs import Rung
+from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import Holder, Losses, Target
 
@@ -148,20 +148,22 @@ class Probes:
 
 
 def attach(
-    rung: Rung,
     source_folder: Path,
-    header_tree: Path,
     scope: Scope,
+    rung: str | None = None,
     summary: bool = False,
     sizes: maps.Sizes | None = None,
-) -> Probes:
-    """Load a rung and hand it over; raises EnvironmentLacks with the reason why it cannot."""
+) -> Probes | None:
+    """Load the best rung, or the named one; None where BPF does not work here at all.
+
+    ``source_folder`` is bpf/.  Raises EnvironmentLacks with the reason why it cannot.
+    """
     sizes = sizes or maps.Sizes()
-    directory = cgroup_mount() if rung.needs_cgroup else None
-    order = Order(
-        rung.name, str(source_folder), str(header_tree), str(directory or "") or None, sizes
-    )
-    return Probes(rung, load(order), sizes, _config(scope, summary))
+    loaded = load(Order(rung, str(source_folder), sizes))
+    if loaded is None:
+        return None
+    taken = next(each for each in LADDER if each.name == loaded.rung)
+    return Probes(taken, loaded, sizes, _config(scope, summary))
 
 
 def _config(scope: Scope, summary: bool) -> wire.Config:

@@ -138,6 +138,9 @@ class World(Protocol):
     def log_lines(self) -> Sequence[LogLine]:
         """The latest few hundred."""
 
+    def check_targets(self) -> Mapping[int, int]:
+        """Targets to which checks go → the age in ns past which a check there is too old."""
+
     def holders(self, inode: int) -> Sequence[Holder]:
         """Which fds hold a socket, as of the latest look."""
 
