@@ -1,0 +1,129 @@
+"""``hatrace doctor``: what works on this host, what does not, why, and what to do."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+
+from hatrace.commands import _options as options
+from hatrace.haproxy.discovery import Finder
+from hatrace.kernel import preflight
+from hatrace.model.topology import Kind
+from hatrace.resources import bpf_dir
+from hatrace.sinks.text import escape
+
+
+class Says(StrEnum):
+    """How a line of the doctor's begins."""
+
+    WELL = "ok"
+    NOTE = "note"
+    BAD = "no"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing examined."""
+
+    says: Says
+    subject: str
+    text: str
+    do: str = ""
+
+
+@click.command()
+@options.json_option
+def command(as_json: bool) -> int:
+    """What works here, what does not, and why.  Exit code 3 if hatrace cannot run at all."""
+    lines = list(examine())
+    if as_json:
+        click.echo(json.dumps([asdict(line) for line in lines], indent=2))
+    else:
+        for line in lines:
+            click.echo(_printed(line))
+    return 3 if any(line.says is Says.BAD for line in lines) else 0
+
+
+def examine() -> Iterator[Line]:
+    """Everything the doctor looks at, in a reader's order."""
+    yield Line(Says.WELL, "kernel", f"{platform.release()} {platform.machine()}")
+    yield _privileges()
+    yield from _surroundings()
+    yield from _rungs()
+    yield from _haproxy()
+
+
+def _privileges() -> Line:
+    held = ", ".join(sorted(preflight.capabilities())) or "no capability"
+    who = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    if os.geteuid() == 0 or "CAP_SYS_ADMIN" in held:
+        return Line(Says.WELL, "privileges", f"{who}, {held}")
+    return Line(
+        Says.NOTE, "privileges", f"{who}, {held}: other users' processes are closed to it", "sudo"
+    )
+
+
+def _surroundings() -> Iterator[Line]:
+    btf = Path("/sys/kernel/btf/vmlinux")
+    if btf.exists():
+        yield Line(Says.WELL, "BTF", f"{btf}: no kernel headers are needed")
+    else:
+        yield Line(Says.NOTE, "BTF", f"{btf} is missing: no BPF rung works", "a kernel with BTF")
+    mount = preflight.cgroup_mount()
+    if mount:
+        yield Line(Says.WELL, "cgroup v2", str(mount))
+    else:
+        do = "mkdir /run/cgroup2 && mount -t cgroup2 none /run/cgroup2"
+        yield Line(Says.NOTE, "cgroup v2", "not mounted: the `cgroup` rung cannot run", do)
+    yield Line(Says.WELL, "lockdown", preflight.lockdown())
+    if find_spec("bcc"):
+        yield Line(Says.WELL, "bcc", f"installed; C files in {bpf_dir()}")
+    else:
+        do = "apt-get install python3-bpfcc, and a venv with --system-site-packages"
+        yield Line(Says.NOTE, "bcc", "not installed: no BPF rung can be compiled", do)
+
+
+def _rungs() -> Iterator[Line]:
+    """Which rung is taken, and why not a better one: one sentence each."""
+    taken = False
+    for answer in preflight.ladder():
+        if not answer.works:
+            yield Line(Says.NOTE, f"rung {answer.rung}", answer.why, answer.do)
+            continue
+        text = "works, and is not needed" if taken else "works: this one is taken"
+        if answer.rung == preflight.NETLINK:
+            text += "; it samples, and says what it cannot see"
+        yield Line(Says.WELL, f"rung {answer.rung}", text)
+        taken = True
+
+
+def _haproxy() -> Iterator[Line]:
+    found = Finder().scan()
+    if not found:
+        do = "start it, or watch another process: --comm, --pid or --all"
+        yield Line(Says.NOTE, "HAProxy", "no process of that name runs here", do)
+    for process in found:
+        kind = {Kind.OLD_WORKER: "old worker"}.get(process.kind, process.kind.value)
+        yield Line(
+            Says.WELL,
+            "HAProxy",
+            f"{kind} pid {process.pid}, version {process.version or 'unknown'}, "
+            f"{_unknown(process.fd_used)} of {_unknown(process.fd_limit)} fds",
+        )
+
+
+def _unknown(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
+
+
+def _printed(line: Line) -> str:
+    text = f"{line.says.value:5} {line.subject:14} {escape(line.text)}"
+    return f"{text}\n{'':20} do: {escape(line.do)}" if line.do else text
