@@ -112,7 +112,7 @@ class MasterSocket:
             subject=subject,
             severity=severity,
             confidence=_confidence(service, shown, cause),
-            claim=slot_words.claim(service, shown),
+            claim=slot_words.claim(service),
             at_ns=world.now_ns,
             since_ns=self._memory.since(subject, world.now_ns),
             count=len(service.slots),
@@ -179,14 +179,14 @@ def _cause(world: World, service: Service, slots: list[Slot], at_ns: int) -> Cau
 
 
 def _answer(world: World, service: Service, left: list[Slot]) -> bool:
-    """Whether every worker concerned has answered after the newest of these was there."""
-    newest = max(slot.first_ns for slot in left)
+    """Whether every worker concerned has answered since the oldest of these is there."""
+    oldest = min(slot.first_ns for slot in left)
     if service.socket.master:
         workers = workers_of(world, service.socket.pid)
     else:
         workers = [one for one in world.processes.values() if one.pid == service.socket.pid]
     answered = [
-        (info := world.infos.get(worker.pid)) is not None and info.at_ns > newest
+        (info := world.infos.get(worker.pid)) is not None and info.at_ns > oldest
         for worker in workers
     ]
     return bool(answered) and all(answered)
@@ -232,9 +232,13 @@ def _evidence(service: Service, sample: CommandSockets, limit: int) -> Iterable[
             what="unix",
             pid=one.pid or None,
             comm=one.command,
-            inode=one.inode,
+            inode=one.inode or None,
             local=socket.path,
             state="QUEUED",
             condition="waiting",
-            note="in the accept queue: it may send its command, and gets no answer",
+            note=(
+                "in the accept queue: it may send its command, and gets no answer"
+                if one.inode
+                else "in the accept queue, and its client has left again"
+            ),
         )

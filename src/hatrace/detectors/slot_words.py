@@ -30,13 +30,13 @@ class Cause(Enum):
     NOT_ACCEPTING = "the process does not accept"
 
 
-def claim(service: Service, slots: Sequence[Slot]) -> str:
+def claim(service: Service) -> str:
     used, limit = len(service.slots), service.limit
-    left = sum(slot.left for slot in slots)
+    left = sum(slot.left for slot in service.slots)
     return words.sentence(
         [
             f"{service.name} of pid {service.socket.pid}: {used} of {limit} slots are taken",
-            _whom(slots),
+            _whom(service.slots),
             f"{words.number(left)} by clients that have left" if left else "",
             _queue(service),
         ]
@@ -62,9 +62,11 @@ def _client(pid: int, command: str) -> str:
 def _queue(service: Service) -> str:
     if not service.queue:
         return "nobody waits"
-    waiting = Counter((one.pid, one.command) for one in service.waiting)
+    waiting = Counter((one.pid, one.command) for one in service.waiting if one.inode)
     ordered = sorted(waiting.items(), key=lambda item: (-item[1], item[0]))
-    who = ", ".join(f"{count} of {_client(pid, command)}" for (pid, command), count in ordered[:3])
+    named = [f"{count} of {_client(pid, command)}" for (pid, command), count in ordered[:3]]
+    left = sum(not one.inode for one in service.waiting)
+    who = ", ".join([*named, *([f"{left} that have left again"] if left else [])])
     waits = f"{words.several(service.queue, 'client')} waiting for a slot"
     return f"{waits} ({who})" if who else waits
 
