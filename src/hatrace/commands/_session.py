@@ -69,7 +69,7 @@ def watch(settings: Settings) -> int:
         book = run(
             tracing.events(_until(screen, settings.duration_s)),
             Table(info),
-            detectors.create(known_issues.known),
+            detectors.create(known_issues.matching),
             sinks,
             recorder,
         )

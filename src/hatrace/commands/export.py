@@ -70,7 +70,7 @@ def _again(capture: Capture, file: Path, output: Path | None, force: bool) -> No
     if output is None or (output.exists() and output.samefile(file)):
         raise UsageError("a capture needs a file of its own", "none is given", "add -o FILE")
     with Writer(output, capture.info, force=force) as writer:
-        found = detectors.create(known_issues.known)
+        found = detectors.create(known_issues.matching)
         pipeline.run(capture.events, Table(capture.info), found, [], writer)
 
 

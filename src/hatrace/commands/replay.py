@@ -68,7 +68,7 @@ def command(file: Path, speed: float | None, as_json: bool) -> int:
         book = run(
             player.play(events, linger=on_screen),
             Table(info),
-            detectors.create(known_issues.known),
+            detectors.create(known_issues.matching),
             [screen],
         )
     return 1 if book.open else 0

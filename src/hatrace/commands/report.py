@@ -56,5 +56,5 @@ def judge(file: Path) -> Report:
     """Runs a capture through the live path."""
     capture = read(file)
     world, collector = Table(capture.info), Collector()
-    pipeline.run(capture.events, world, detectors.create(known_issues.known), [collector])
+    pipeline.run(capture.events, world, detectors.create(known_issues.matching), [collector])
     return collector.report(world, capture.findings)

@@ -75,7 +75,7 @@ def ask(rung: Rung) -> Answer:
     try:
         for hook in first_of_a_kind.values():
             if why := _try(hook, btf):
-                return Answer(rung.name, False, f"{hook.via} {hook.target}: {why}", _advice(hook))
+                return Answer(rung.name, False, f"{hook.via} {hook.target}: {why}")
     finally:
         btf.close()
     return Answer(rung.name, True)
@@ -177,8 +177,3 @@ _LINKS: dict[Via, Callable[[int, Hook], int]] = {
     Via.KPROBE: lambda program, hook: open_kprobe(program, hook.target, False),
     Via.KRETPROBE: lambda program, hook: open_kprobe(program, hook.target, True),
 }
-
-
-def _advice(hook: Hook) -> str:
-    functions = (Via.FENTRY, Via.FEXIT, Via.KPROBE, Via.KRETPROBE)
-    return "nothing: the next rung sees the same" if hook.via in functions else ""
