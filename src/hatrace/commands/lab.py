@@ -58,10 +58,10 @@ def command(
     if listing or scenario is None:
         _print(as_json)
         return 0
-    script = _script(scenario, cause)
+    script, binary = _script(scenario, cause), _binary(haproxy)
     with Stage() as stage:
         click.echo(_described(script), err=True)
-        playing = script.play(stage, _binary(haproxy))
+        playing = script.play(stage, binary)
         return watch(
             Settings(playing.scope, duration, as_json, output, force, rung=rung, note=script.title)
         )

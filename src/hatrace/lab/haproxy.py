@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
+from hatrace.haproxy.runtime import Client, NoAnswer
 from hatrace.lab import builds
 from hatrace.lab.stage import Stage, wait_until
-
-ANSWER_S = 5.0
-"""Deadline of one question to a command-line socket."""
+from hatrace.model.topology import CommandSocket
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +29,10 @@ class HAProxy:
 
     def ask(self, command: str) -> str:
         """What the worker answers; empty while it cannot."""
-        return ask(self.stats, command)
+        try:
+            return Client(CommandSocket(str(self.stats), False, self.pid)).ask(command).text
+        except NoAnswer:
+            return ""
 
     def worker(self) -> int:
         """The pid of the worker which answers now; 0: none does."""
@@ -44,18 +45,6 @@ class HAProxy:
         if not wait_until(lambda: self.worker() not in (0, before)):
             raise EnvironmentLacks("the lab's HAProxy did not reload", f"worker {before} stays")
         return self.worker()
-
-
-def ask(path: Path, command: str) -> str:
-    """One command to a command-line socket: its answer; empty if nobody answers in time."""
-    try:
-        with socket.socket(socket.AF_UNIX) as link:
-            link.settimeout(ANSWER_S)
-            link.connect(str(path))
-            link.sendall(command.encode() + b"\n")
-            return b"".join(iter(lambda: link.recv(65536), b"")).decode(errors="replace")
-    except OSError:
-        return ""
 
 
 def start(

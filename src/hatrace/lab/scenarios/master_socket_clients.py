@@ -25,7 +25,7 @@ def play(stage: Stage, binary: Path | None) -> Running:
                 str(instance.master),
                 per_second=1 / INTERVAL_S,
                 send="prompt\nshow proc\n",
-                count=14,
+                most=40,
             )
         ],
         "clients",

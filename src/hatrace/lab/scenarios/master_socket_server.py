@@ -22,7 +22,15 @@ def play(stage: Stage, binary: Path | None) -> Running:
     )
     start(
         stage,
-        [Call("leave", str(path), per_second=1 / INTERVAL_S, send="", count=14)],
+        [
+            Call(
+                "leave",
+                str(path),
+                per_second=1 / INTERVAL_S,
+                send="",
+                most=40,
+            )
+        ],
         "clients",
     )
     return Running(instance, facts)

@@ -29,7 +29,7 @@ def play(stage: Stage, binary: Path | None) -> Running:
                 str(instance.master),
                 per_second=1 / INTERVAL_S,
                 send="@1 show info\n",
-                count=14,
+                most=40,
             )
         ],
         "clients",

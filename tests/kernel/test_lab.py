@@ -1,0 +1,191 @@
+"""Each scenario does what its text says, seen without hatrace: /proc, sockstat, HAProxy's words.
+
+What hatrace makes of them is tested elsewhere; here it must not be what it reads.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from hatrace.lab import builds, guard
+from hatrace.lab.scenario import Running
+from hatrace.lab.scenarios import SCENARIOS
+from hatrace.lab.stage import Stage, wait_until
+
+CLOSE_WAIT, LISTEN, CLOSE = "CLOSE-WAIT", "LISTEN", "CLOSE"
+SLOTS = 10
+
+
+@contextmanager
+def playing(name: str, binary: Path | None = None) -> Iterator[Running]:
+    with Stage() as stage:
+        yield SCENARIOS[name].play(stage, binary)
+    assert guard.members(stage.token) == []
+
+
+def socket_inodes(pid: int) -> set[int]:
+    """Of the sockets that a process has open."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            match = re.fullmatch(r"socket:\[(\d+)\]", str(entry.readlink()))
+        except FileNotFoundError:
+            continue
+        if match:
+            found.add(int(match[1]))
+    return found
+
+
+def tcp_states(pid: int) -> Counter[str]:
+    """What ss shows of a process's TCP sockets, by state; `CLOSE`: open, but in no table."""
+    rows = ss("-tane")
+    inodes = {int(m[1]): row.split()[0] for row in rows if (m := re.search(r" ino:(\d+)", row))}
+    unix = {int(word) for row in ss("-xa") for word in row.split() if word.isdecimal()}
+    return Counter(inodes.get(inode, CLOSE) for inode in socket_inodes(pid) - unix)
+
+
+def ss(*options: str) -> list[str]:
+    done = subprocess.run(["ss", "-H", *options], capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+def master_connections(running: Running) -> list[int]:
+    """The peers' inodes of what the master accepted; 0: the client has left."""
+    name = str(running.haproxy.master)
+    rows = [row.split() for row in ss("-xa") if name in row]
+    return [int(row[7]) for row in rows if row[1] == "ESTAB"]
+
+
+def refused(path: Path) -> bool:
+    """Whether a client that does not wait gets `Resource temporarily unavailable`."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.setblocking(False)
+        return link.connect_ex(str(path)) == 11
+
+
+def checks_passed(running: Running) -> int:
+    """How many servers HAProxy says have passed their last check."""
+    return len(re.findall("L[47]OK,", running.haproxy.ask("show stat")))
+
+
+def listener_queue(running: Running) -> int:
+    """How many clients wait to be accepted by the master."""
+    row = next(row.split() for row in ss("-xl") if str(running.haproxy.master) in row)
+    return int(row[2])
+
+
+def grows(value: Callable[[], int], by: int, seconds: float = 30) -> bool:
+    start = value()
+    return wait_until(lambda: value() >= start + by, seconds)
+
+
+def check_leak_grows(binary: Path | None) -> None:
+    with playing("check-leak", binary) as running:
+        worker, port = running.haproxy.worker(), running.facts["check"]
+        assert grows(lambda: tcp_states(worker)[CLOSE_WAIT], 16)
+        assert (
+            sum(row.split()[3].endswith(f":{port}") for row in ss("-tan", "state", "close-wait"))
+            >= 16
+        )
+        assert wait_until(lambda: checks_passed(running) == 8), "the checks themselves pass"
+
+
+def test_check_leak() -> None:
+    check_leak_grows(None)
+
+
+@pytest.mark.parametrize("suite", list(builds.SUITES))
+def test_check_leak_on_every_haproxy_that_is_unpacked(suite: str) -> None:
+    path = builds.available().get(suite)
+    if path is None and builds.SUITES[suite] == builds.version(builds.system())[:3]:
+        path = builds.system()
+    if path is None:
+        path = builds.fetch(suite)
+    check_leak_grows(path)
+
+
+def test_stream_leak_leaves_close_wait_in_front_and_a_ghost_behind() -> None:
+    with playing("stream-leak") as running:
+        worker, front = running.haproxy.worker(), running.facts["front"]
+        assert grows(lambda: tcp_states(worker)[CLOSE_WAIT], 6)
+        states = tcp_states(worker)
+        assert states[CLOSE] >= 4, "the back sides are in no socket table"
+        rows = [row for row in ss("-tan", "state", "close-wait") if f":{front} " in row]
+        assert len(rows) >= 6, "the front sides are"
+        assert abs(states[CLOSE] - states[CLOSE_WAIT]) <= 2
+
+
+def test_stream_leak_does_not_leak_checks() -> None:
+    with playing("stream-leak") as running:
+        worker = running.haproxy.worker()
+        assert grows(lambda: tcp_states(worker)[CLOSE], 6)
+        assert tcp_states(worker)["ESTAB"] <= 4, "two checks and what is on its way"
+
+
+def test_master_socket_clients_hold_all_slots_until_others_are_refused() -> None:
+    with playing("master-socket-clients") as running:
+        master, holder = running.haproxy.master, running.facts["holder"]
+        assert master is not None
+        assert isinstance(holder, int)
+        assert wait_until(lambda: len(master_connections(running)) == SLOTS, 40)
+        assert set(master_connections(running)) <= socket_inodes(holder)
+        assert wait_until(lambda: listener_queue(running) == SLOTS + 1, 40)
+        assert refused(master)
+        assert len(master_connections(running)) == SLOTS
+        assert running.haproxy.worker(), "the worker's own socket answers meanwhile"
+
+
+def test_master_socket_server_keeps_what_clients_left() -> None:
+    with playing("master-socket-server") as running:
+        assert wait_until(lambda: len(master_connections(running)) == SLOTS, 40)
+        assert set(master_connections(running)) == {0}
+        assert wait_until(lambda: listener_queue(running) >= 2, 40)
+        assert running.haproxy.worker()
+
+
+def test_master_socket_worker_recovers_when_the_worker_runs_again() -> None:
+    with playing("master-socket-worker") as running:
+        worker = running.facts["worker"]
+        assert isinstance(worker, int)
+        assert Path(f"/proc/{worker}/stat").read_text().split()[2] == "T"
+        assert wait_until(lambda: len(master_connections(running)) == SLOTS, 40)
+        assert wait_until(lambda: listener_queue(running) >= 2, 40)
+        assert set(master_connections(running)) == {0}
+        os.kill(worker, signal.SIGCONT)
+        assert wait_until(lambda: len(master_connections(running)) <= 1, 40)
+
+
+def test_healthy_does_not_leak_over_three_reloads() -> None:
+    with playing("healthy") as running:
+        workers = {running.haproxy.worker()}
+
+        def reloads() -> int:
+            workers.add(running.haproxy.worker())
+            return len(workers - {0}) - 1
+
+        assert wait_until(lambda: reloads() >= 3, 60)
+        worker = running.haproxy.worker()
+        assert tcp_states(worker)[CLOSE_WAIT] < 10
+        assert tcp_states(worker)[CLOSE] < 10
+        assert len(master_connections(running)) <= 2
+
+
+@pytest.mark.parametrize("result", ["L4CON", "L7STS", "L7TOUT", "L7OK", "L4OK", "up"])
+def test_healthy_has_checks_of_every_outcome(healthy: Running, result: str) -> None:
+    assert wait_until(lambda: result in healthy.haproxy.ask("show stat"))
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Iterator[Running]:
+    with playing("healthy") as running:
+        yield running
