@@ -155,7 +155,7 @@ class Map:
         """Remove a key; one that is not there is fine."""
         self._key.raw = key
         try:
-            bpf(MAP_DELETE_ELEM, self._attr())
+            bpf(MAP_DELETE_ELEM, struct.pack("<I4xQ", self.fd, ctypes.addressof(self._key)))
         except FileNotFoundError:
             return
 
