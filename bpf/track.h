@@ -416,6 +416,8 @@ static inline void on_release(u64 sk)
 		}
 		own(f, tgid);
 	}
+	if (!f->inode) /* accept() of fentry and kprobe comes before it has a file */
+		f->inode = inode_of(PEEK((struct sock *)sk, sk_socket));
 	f->released_ns = bpf_ktime_get_ns();
 	f->closer = tgid;
 }

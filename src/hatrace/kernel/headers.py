@@ -20,6 +20,7 @@ import ctypes
 import hashlib
 import os
 import platform
+import re
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -179,8 +180,7 @@ def files() -> dict[str, str]:
     finally:
         btf.close()
     machine = {"x86_64": "X86_64", "aarch64": "ARM64"}.get(platform.machine(), "64BIT")
-    version = [int(part) for part in platform.release().split("-")[0].split(".")[:3]]
-    version += [0] * (3 - len(version))
+    version = _version(platform.release())
     tree = dict.fromkeys(_EMPTY_HEADERS, "")
     tree |= dict.fromkeys(_STRUCT_HEADERS, "#include <hatrace/structs.h>\n")
     tree["linux/types.h"] = _TYPES
@@ -192,6 +192,13 @@ def files() -> dict[str, str]:
     )
     tree["hatrace/structs.h"] = _struct_header(structs)
     return tree
+
+
+def _version(release: str) -> tuple[int, int, int]:
+    """``6.1.0-50-amd64`` is 6.1.0, Debian 13's ``6.12.107+deb13-amd64`` is 6.12.107."""
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    first, second, third = found.groups(default="0") if found else ("0", "0", "0")
+    return int(first), int(second), int(third)
 
 
 def _struct_header(structs: str) -> str:

@@ -7,10 +7,12 @@ programs and iterators.  Layouts: ``union bpf_attr`` in include/uapi/linux/bpf.h
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import platform
+import resource
 import struct
 from collections.abc import Iterator
 from functools import cache
@@ -47,6 +49,12 @@ def bpf(command: int, attr: bytes) -> int:
 @cache
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+def unlimit_memory() -> None:
+    """Before 5.11 BPF memory counts as locked memory, and 64 kB of it is the usual limit."""
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
 
 
 def load_program(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
+from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import libbpf, wire
 from hatrace.model.flow import LAYOUT
 
@@ -80,8 +81,21 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
 
 
 def create(sizes: Sizes) -> dict[MapId, int]:
-    """Make all maps; returns their fds.  Raises OSError."""
-    return {number: _create(number.name.lower(), s) for number, s in shapes(sizes).items()}
+    """Make all maps; returns their fds.  Raises EnvironmentLacks."""
+    made: dict[MapId, int] = {}
+    for number, shape in shapes(sizes).items():
+        try:
+            made[number] = _create(number.name.lower(), shape)
+        except OSError as error:
+            close(made)
+            raise EnvironmentLacks(
+                f"the BPF map of {number.name.lower()} cannot be made",
+                f"{error.strerror}; {shape.entries:,} entries of {shape.value_bytes} bytes",
+                "before kernel 5.11 BPF memory counts as locked memory: `ulimit -l unlimited`"
+                if isinstance(error, PermissionError)
+                else "see whether this host has memory left",
+            ) from None
+    return made
 
 
 def _create(name: str, shape: Shape) -> int:

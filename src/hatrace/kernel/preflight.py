@@ -70,6 +70,7 @@ def ask(rung: Rung) -> Answer:
     for condition in (_may_use_bpf, _has_btf, _has_cgroup):
         if answer := condition(rung):
             return answer
+    libbpf.unlimit_memory()
     first_of_a_kind = {hook.via: hook for hook in reversed(rung.hooks)}
     btf = libbpf.Btf()
     try:
