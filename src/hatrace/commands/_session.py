@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Protocol
 
 from hatrace import __version__, detectors
+from hatrace.capture.redact import RedactedRecorder, Redactor
 from hatrace.capture.writer import Writer
 from hatrace.commands._tracing import Tracing
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
 from hatrace.model.capture_info import CaptureInfo, Scope
-from hatrace.pipeline import Sink, run
+from hatrace.pipeline import Recorder, Sink, run
 from hatrace.sinks.lines import JsonLines, TextLines
 from hatrace.sinks.live.app import LiveView
 from hatrace.sinks.live.terminal import usable
@@ -40,10 +41,10 @@ class Settings:
     detail: str = "full"
     rung: str | None = None
     check_events: bool = False
+    redact: bool = False
+    """Names and addresses in ``output`` become tokens which still join."""
     screen: bool = True
     """Draw, if there is a terminal; else print lines."""
-    note: str = ""
-    """Said before anything else, e.g. what a lab scenario does."""
 
 
 class Screen(Sink, Protocol):
@@ -59,11 +60,7 @@ def watch(settings: Settings) -> int:
     with contextlib.ExitStack() as stack:
         tracing = stack.enter_context(_tracing(settings))
         info = _info(settings, tracing)
-        recorder = None
-        if settings.output:
-            recorder = stack.enter_context(
-                Writer(settings.output, info, max_bytes=settings.max_bytes, force=settings.force)
-            )
+        recorder = _recorder(settings, info, stack) if settings.output else None
         screen = stack.enter_context(_screen(settings, info))
         sinks: list[Sink] = [tracing.feedback, screen]
         book = run(
@@ -74,6 +71,17 @@ def watch(settings: Settings) -> int:
             recorder,
         )
     return 1 if book.open else 0
+
+
+def _recorder(settings: Settings, info: CaptureInfo, stack: contextlib.ExitStack) -> Recorder:
+    """The capture being written; redacted before a byte of it reaches the disk, if so asked."""
+    assert settings.output
+    redactor = Redactor() if settings.redact else None
+    header = redactor.info(info) if redactor else info
+    writer = stack.enter_context(
+        Writer(settings.output, header, max_bytes=settings.max_bytes, force=settings.force)
+    )
+    return RedactedRecorder(writer, redactor) if redactor else writer
 
 
 def _tracing(settings: Settings) -> Tracing:

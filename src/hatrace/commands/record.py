@@ -35,6 +35,7 @@ from hatrace.commands._session import Settings, watch
     type=options.Size(),
     help="Keep the file below this (20m ...): detail goes first, findings never.",
 )
+@click.option("--redact", is_flag=True, help="Names and addresses become tokens which still join.")
 @click.option(
     "--check-events",
     is_flag=True,
@@ -52,6 +53,7 @@ def command(
     force: bool,
     detail: str,
     max_size: int | None,
+    redact: bool,
     check_events: bool,
 ) -> int:
     """Watch this host without a screen, into a capture file.
@@ -70,6 +72,7 @@ def command(
             detail,
             rung,
             check_events,
+            redact,
             screen=False,
         )
     )
