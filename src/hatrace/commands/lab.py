@@ -62,9 +62,7 @@ def command(
     with Stage() as stage:
         click.echo(_described(script), err=True)
         playing = script.play(stage, binary)
-        return watch(
-            Settings(playing.scope, duration, as_json, output, force, rung=rung, note=script.title)
-        )
+        return watch(Settings(playing.scope, duration, as_json, output, force, rung=rung))
 
 
 def _script(name: str, cause: str | None) -> Scenario:
