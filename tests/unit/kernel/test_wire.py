@@ -174,12 +174,12 @@ def test_directions(header: Header) -> None:
     for name, inbound in (("OUTBOUND", False), ("INBOUND", True)):
         key = wire.TARGET_KEY.pack(bytes(16), 0, 0, 0, header.values[name])
         total = bytes(wire.TARGET_TOTAL.size)
-        assert wire.target(0, key, total).inbound is inbound
+        assert wire.target(0, key, total, open_now=0).inbound is inbound
 
 
 def test_lifetime_buckets(header: Header) -> None:
     key = bytes(wire.TARGET_KEY.size)
-    target = wire.target(0, key, bytes(wire.TARGET_TOTAL.size))
+    target = wire.target(0, key, bytes(wire.TARGET_TOTAL.size), open_now=0)
     assert len(target.lifetime) == header.values["LIFETIME_BUCKETS"]
 
 
