@@ -21,7 +21,8 @@ enum map {
 	MAP_LOSSES,	  /* per-CPU array of one struct losses */
 	MAP_COUNTERS,	  /* array of u64: COUNTER_* */
 	MAP_TGIDS,	  /* hash: u32 tgid -> u8.  Who is in scope. */
-	MAP_LISTENING,	  /* array of u64: a bit for each port somebody in scope listens on */
+	MAP_LISTENING,	  /* array of 64 bytes: one for each port somebody in scope listens on */
+	MAP_TAKEN,	  /* hash: target index -> u8.  Gives each index out once. */
 };
 
 enum counter {

@@ -27,22 +27,25 @@ static inline int in_scope(struct config *c, u32 tgid)
 	return map_get(MAP(MAP_TGIDS), &tgid) != NULL;
 }
 
-/* A port on which somebody in scope listens: its children are worth a look. */
+/*
+ * A port on which somebody in scope listens: its children are worth a look.  A byte for
+ * each port, not a bit: an atomic "or" is new in kernel 5.12.
+ */
 static inline void listen_on(u16 port)
 {
-	u32 word = port >> 6;
-	u64 *bits = map_get(MAP(MAP_LISTENING), &word);
+	u32 block = port >> 6;
+	u8 *ports = map_get(MAP(MAP_LISTENING), &block);
 
-	if (bits)
-		__sync_fetch_and_or(bits, 1ULL << (port & 63));
+	if (ports)
+		ports[port & 63] = 1;
 }
 
 static inline int listened_on(u16 port)
 {
-	u32 word = port >> 6;
-	u64 *bits = map_get(MAP(MAP_LISTENING), &word);
+	u32 block = port >> 6;
+	u8 *ports = map_get(MAP(MAP_LISTENING), &block);
 
-	return bits && *bits >> (port & 63) & 1;
+	return ports && ports[port & 63];
 }
 
 #endif

@@ -55,13 +55,35 @@ static inline void map_v4(u8 *to, u32 address)
 	__builtin_memcpy(to + 12, &address, 4);
 }
 
+/*
+ * An index nobody else has, or TARGETS.  The hash decides who was first: an add that tells
+ * what it added to is new in kernel 5.12.
+ */
+static inline u32 new_index(void)
+{
+	u32 which = COUNTER_TARGETS, index;
+	u64 *given = map_get(MAP(MAP_COUNTERS), &which);
+	u8 one = 1;
+
+#pragma unroll
+	for (int others = 0; given && others < 4; others++) {
+		index = *given + 1 + others;
+		if (index >= TARGETS)
+			break;
+		if (!map_set(MAP(MAP_TAKEN), &index, &one, NEW_ONLY)) {
+			__sync_fetch_and_add(given, 1);
+			return index;
+		}
+	}
+	return TARGETS;
+}
+
 /* The target a flow counts for: found, made, or 0 where there is no room. */
 static inline u32 target_of(struct flow *f)
 {
 	struct target_key key = {};
-	u32 *known, index, which = COUNTER_TARGETS;
 	struct losses *l;
-	u64 *given;
+	u32 *known, index;
 
 	key.direction = !!(f->flags & FLOW_ACCEPTED);
 	__builtin_memcpy(key.addr, key.direction ? f->laddr : f->raddr, 16);
@@ -71,8 +93,7 @@ static inline u32 target_of(struct flow *f)
 	known = map_get(MAP(MAP_TARGET_INDEX), &key);
 	if (known)
 		return *known;
-	given = map_get(MAP(MAP_COUNTERS), &which);
-	index = given ? __sync_fetch_and_add(given, 1) + 1 : TARGETS;
+	index = new_index();
 	if (index < TARGETS && !map_set(MAP(MAP_TARGET_INDEX), &key, &index, NEW_ONLY))
 		return index;
 	known = map_get(MAP(MAP_TARGET_INDEX), &key); /* another CPU was first? */

@@ -35,6 +35,7 @@ class MapId(IntEnum):
     COUNTERS = 10
     TGIDS = 11
     LISTENING = 12
+    TAKEN = 13
 
 
 COUNTER_TARGETS, COUNTER_MATCHED, COUNTER_JIFFIES, COUNTER_NOW_NS = 0, 1, 2, 3
@@ -48,8 +49,8 @@ class Sizes:
     flows: int = 1_048_576
     """Open flows; memory is taken as they come (about 250 bytes each)."""
     targets: int = 1024
-    ring_bytes: int = 4 << 20
-    """A power of two.  192 bytes a finished flow: 21,845 of them between two drains."""
+    ring_bytes: int = 8 << 20
+    """A power of two.  192 bytes a finished flow: 43,690 of them between two drains."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.LOSSES: Shape(_PERCPU_ARRAY, 4, wire.LOSSES.size, 1),
         MapId.COUNTERS: Shape(_ARRAY, 4, 8, 4),
         MapId.TGIDS: Shape(_HASH, 4, 1, 16_384, _NO_PREALLOC),
-        MapId.LISTENING: Shape(_ARRAY, 4, 8, 1024),
+        MapId.LISTENING: Shape(_ARRAY, 4, 64, 1024),
+        MapId.TAKEN: Shape(_HASH, 4, 1, sizes.targets),
     }
 
 
