@@ -44,7 +44,7 @@ int bpf_iter__connect4(struct bpf_sock_addr *ctx)
 
 	map_v4(to, ctx->user_ip4);
 	if (ctx->protocol == IPPROTO_TCP)
-		on_connect(sk_of(ctx), ctx->family, to, __builtin_bswap16(ctx->user_port));
+		on_connect((u64)ctx->sk, ctx->family, to, __builtin_bswap16(ctx->user_port));
 	return 1;
 }
 
@@ -53,7 +53,7 @@ int bpf_iter__connect6(struct bpf_sock_addr *ctx)
 	u32 to[4] = {ctx->user_ip6[0], ctx->user_ip6[1], ctx->user_ip6[2], ctx->user_ip6[3]};
 
 	if (ctx->protocol == IPPROTO_TCP)
-		on_connect(sk_of(ctx), ctx->family, (u8 *)to, __builtin_bswap16(ctx->user_port));
+		on_connect((u64)ctx->sk, ctx->family, (u8 *)to, __builtin_bswap16(ctx->user_port));
 	return 1;
 }
 

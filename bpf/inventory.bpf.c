@@ -47,8 +47,6 @@ static inline void refresh(struct flow *f, struct sock *sk, u64 now, u32 hz)
 	f->cookie = PEEK(sk, __sk_common.skc_cookie.counter);
 	if (!f->netns)
 		f->netns = PEEK(net, ns.inum);
-	if (!f->inode && !f->released_ns)
-		f->inode = inode_of(PEEK(sk, sk_socket));
 	if (!f->lport)
 		f->lport = PEEK(sk, __sk_common.skc_num);
 	if (f->state == TCP_LISTEN) {
@@ -111,6 +109,8 @@ int bpf_iter__scan(u64 *ctx)
 		return 0;
 	if (!value->target && value->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
 		value->target = target_of(value);
+	if (!value->inode && !value->released_ns)
+		value->inode = inode_of(PEEK((struct sock *)*key, sk_socket));
 	__builtin_memcpy(&f, value, sizeof(f));
 	open = map_get(MAP(MAP_TARGET_OPEN), &f.target);
 	if (open)

@@ -284,7 +284,6 @@ static inline void on_child(struct sock *sk)
 static inline void on_accept(u64 sk)
 {
 	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
-	struct sock *s = (struct sock *)sk;
 	struct config *c = settings();
 	u32 tgid = current_tgid();
 
@@ -295,7 +294,6 @@ static inline void on_accept(u64 sk)
 		return;
 	}
 	own(f, tgid);
-	f->inode = inode_of(PEEK(s, sk_socket));
 }
 
 static inline void on_established(struct sock *sk)
@@ -307,7 +305,6 @@ static inline void on_established(struct sock *sk)
 		return;
 	f->established_ns = segment_ns(sk);
 	f->state = TCP_ESTABLISHED;
-	f->inode = inode_of(GET(sk, sk_socket));
 	fill_local(f, sk);
 	fill_netns(f, sk);
 }

@@ -1,7 +1,8 @@
 """The BPF ring buffer, read without libbpf: two mappings, no callback, no wake-up.
 
 Layout (kernel/bpf/ringbuf.c): page 0 holds the consumer's position, page 1 the producer's, then
-the data, mapped twice in a row so that a record never wraps.  A record is a header of 8 bytes
+the data.  The kernel offers the data twice in a row, so that no record seems to wrap; it is
+mapped once here, as every mapped page counts as resident memory.  A record is a header of 8 bytes
 (length with a busy and a discard bit, page offset) and its payload, rounded up to 8.
 All of ours have one size.
 """
@@ -26,7 +27,7 @@ class Ring:
         page = mmap.PAGESIZE
         self._size = size_bytes
         self._consumer = mmap.mmap(fd, page, offset=0)
-        self._producer = mmap.mmap(fd, page + 2 * size_bytes, prot=mmap.PROT_READ, offset=page)
+        self._producer = mmap.mmap(fd, page + size_bytes, prot=mmap.PROT_READ, offset=page)
         self._data = memoryview(self._producer)[page:]
 
     def drain(self) -> bytes:
@@ -35,12 +36,18 @@ class Ring:
         end = _POSITION.unpack_from(self._producer, 0)[0]
         if begin == end:
             return b""
-        start = begin % self._size
-        with self._data[start : start + end - begin] as fresh:
+        with self._between(begin, end) as fresh:
             done = _ready(fresh) * STRIDE_BYTES
             records = b"".join([record for (record,) in _PAYLOAD.iter_unpack(fresh[:done])])
         _POSITION.pack_into(self._consumer, 0, begin + done)
         return records
+
+    def _between(self, begin: int, end: int) -> memoryview:
+        """The bytes from one position to another; copied only where they wrap."""
+        start, count = begin % self._size, end - begin
+        if start + count <= self._size:
+            return self._data[start : start + count]
+        return memoryview(bytes(self._data[start:]) + self._data[: start + count - self._size])
 
     def close(self) -> None:
         self._data.release()

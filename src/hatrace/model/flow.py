@@ -71,7 +71,7 @@ class Field(NamedTuple):
 
 FIELDS = (
     Field("id", "Q", "", "kernel address of the socket xor a secret of the run; key with born_ns"),
-    Field("born_ns", "Q", "ns", "socket() or, for an accepted one, the handshake"),
+    Field("born_ns", "Q", "ns", "connect(), listen() or, for an accepted one, the handshake"),
     Field("connect_ns", "Q", "ns", "connect()"),
     Field("established_ns", "Q", "ns", "three-way handshake done"),
     Field("fin_ns", "Q", "ns", "the peer's FIN"),
@@ -87,7 +87,7 @@ FIELDS = (
     Field("comm", "16s", "", "name of pid when it connected or accepted, NUL-padded"),
     Field("pid", "I", "", "process (tgid) which owns it; 0 unknown"),
     Field("closer", "I", "", "process (tgid) which let go last; 0 still held"),
-    Field("inode", "I", "", "inode of the socket's file; 0 without one"),
+    Field("inode", "I", "", "inode of the socket's file; 0 if it ended before a scan saw it"),
     Field("netns", "I", "", "inode of its network namespace"),
     Field("target", "I", "", "index of the target it counts for"),
     Field("unread_bytes", "I", "bytes", "received, not read; of a listener: connections waiting"),
