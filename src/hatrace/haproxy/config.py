@@ -14,7 +14,9 @@ from pathlib import Path
 
 from hatrace.haproxy import config_words
 from hatrace.haproxy.config_proxy import ConfiguredServer, Proxy
+from hatrace.haproxy.config_sections import section
 from hatrace.haproxy.config_words import Address, milliseconds, number, word_set
+from hatrace.model.setup import Place, Section, Setting
 from hatrace.model.topology import Bind, Endpoint, Level, Timeouts
 
 LIMIT_BYTES = 16 << 20
@@ -55,6 +57,13 @@ class Configuration:
     endpoints: tuple[Endpoint, ...] = ()
     sockets: tuple[StatsSocket, ...] = ()
     chroot: str | None = None
+    general: dict[str, Setting] = field(default_factory=dict)
+    """Lines of `global` by keyword; of `stats` by its second word, too."""
+    global_place: Place | None = None
+    sections: tuple[Section, ...] = ()
+    peers: int = 0
+    logs: tuple[str, ...] = ()
+    """Where it logs to, as configured: ``/dev/log``, ``ring@r1``, ``192.0.2.1:514`` ..."""
 
 
 def read(
@@ -70,6 +79,7 @@ def read(
         with path.open(encoding="utf-8", errors="surrogateescape") as file:
             text = file.read(left)
         left -= len(text)
+        reader.begin(str(path))
         for line in text.splitlines():
             reader.line(line)
     return reader.result()
@@ -101,15 +111,31 @@ class _Reader:
         self._sockets: list[tuple[str, Level, int | None]] = []
         self._stats_maxconn = 10
         self._options: list[str] = []
+        self._logs: list[str] = []
+        self._file = ""
+        self._number = 0
+        self._conditions = 0
+        """How many `.if` are open."""
+        self._place = Place("", 0)
+
+    def begin(self, file: str) -> None:
+        self._file, self._number = file, 0
 
     def line(self, text: str) -> None:
+        self._number += 1
         words = config_words.words(text, self._environment)
-        if not words or words[0].startswith("."):
+        if not words:
             return
+        if words[0].startswith("."):
+            self._conditions += {".if": 1, ".endif": -1}.get(words[0], 0)
+            return
+        self._place = Place(self._file, self._number, text.strip(), self._conditions > 0)
+        if words[0] == "log" and len(words) > 2:
+            self._logs.append(words[1])
         if words[0] in SECTIONS:
             self._open(words)
         elif self._proxy is not None:
-            self._proxy.line(words)
+            self._proxy.line(words, self._place)
         else:
             getattr(self, f"_in_{self._section.replace('-', '_')}", _ignore)(words)
 
@@ -120,17 +146,24 @@ class _Reader:
             parent = self._last_defaults
             if "from" in words[:-1]:
                 parent = self._defaults.get(words[words.index("from") + 1], parent)
-            self._proxy = Proxy(self._section, self._name, parent, self._address)
+            self._proxy = Proxy(self._section, self._name, parent, self._address, self._place)
             if self._section == "defaults":
                 self._last_defaults = self._defaults[self._name] = self._proxy
             else:
                 self._proxies.append(self._proxy)
+        elif self._section == "global":
+            self._result.global_place = self._result.global_place or self._place
+        elif self._section == "peers":
+            self._result.peers += 1
 
     def _address(self, text: str) -> Address | None:
         return config_words.address(config_words.expanded(text, self._environment))
 
     def _in_global(self, words: list[str]) -> None:
         word, rest = words[0], words[1:]
+        size = 2 if word in ("stats", "no") else 1
+        value = " ".join(words[size:])
+        self._result.general[" ".join(words[:size])] = Setting(value, self._place)
         if word == "stats" and rest[:1] == ["socket"] and len(rest) > 1:
             self._stats_socket(rest[1], rest[2:])
         elif word == "stats" and rest[:1] == ["maxconn"] and len(rest) > 1:
@@ -188,6 +221,8 @@ class _Reader:
 
     def result(self) -> Configuration:
         result = self._result
+        result.sections = tuple(section(proxy) for proxy in self._proxies)
+        result.logs = tuple(dict.fromkeys(self._logs))
         for proxy in self._proxies:
             result.servers |= proxy.configured()
             for text in proxy.binds:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from hatrace.haproxy.config_words import Address, milliseconds, number, word_set
+from hatrace.model.setup import Place
 from hatrace.model.topology import CheckSettings
 
 CHECKS = {
@@ -26,17 +27,20 @@ TELLING = frozenset(("splice-auto", "splice-request", "splice-response", "log-he
 """Options that change what leaks, or what the log tells."""
 
 TIMES = frozenset(("inter", "fastinter", "downinter", "agent-inter"))
-FLAGS = frozenset(("check", "agent-check", "backup", "check-reuse-pool", "disabled"))
-VALUES = frozenset(("port", "addr", "agent-port", "agent-addr", "check-proto"))
+FLAGS = word_set("check agent-check backup check-reuse-pool disabled ssl check-ssl")
+VALUES = word_set("port addr agent-port agent-addr check-proto rise fall track")
 ONE_MORE = word_set(
-    "alpn ca-file check-alpn check-sni ciphers ciphersuites cookie crl-file crt error-limit fall"
+    "alpn ca-file check-alpn check-sni ciphers ciphersuites cookie crl-file crt error-limit"
     " id init-addr init-state log-bufsize log-proto max-reuse maxconn maxqueue minconn namespace"
     " observe on-error on-marked-down on-marked-up pool-conn-name pool-low-conn pool-max-conn"
-    " pool-purge-delay proto redir resolve-net resolve-opts resolve-prefer resolvers rise"
-    " slowstart sni socks4 source ssl-max-ver ssl-min-ver tcp-ut track verify verifyhost weight"
+    " pool-purge-delay proto redir resolve-net resolve-opts resolve-prefer resolvers"
+    " slowstart sni socks4 source ssl-max-ver ssl-min-ver tcp-ut verify verifyhost weight"
     " ws agent-send usesrc check-pool-conn-name"
 )
 """Words of a server that take one value, which must not be mistaken for a word of its own."""
+
+DIALOGUE = word_set("send send-binary send-lf send-binary-lf expect")
+"""Rules of `tcp-check` and `http-check` that make a check more than a connect."""
 
 Params = dict[str, str]
 
@@ -66,9 +70,15 @@ class Proxy:
         name: str,
         parent: Proxy | None,
         address: Callable[[str], Address | None],
+        place: Place | None = None,
     ) -> None:
-        self.kind, self.name = kind, name
+        self.kind, self.name, self.place = kind, name, place
+        self.places: dict[str, Place] = dict(parent.places) if parent else {}
+        """Of its `mode`, timeouts and options; see `model.setup.Section`."""
         self.binds: list[str] = []
+        self.bind_places: list[Place | None] = []
+        self.server_places: dict[str, Place | None] = {}
+        self.dialogue: bool = parent.dialogue if parent else False
         self.mode: str = parent.mode if parent else "tcp"
         self.timeouts: dict[str, int] = dict(parent.timeouts) if parent else {}
         self.options: set[str] = set(parent.options) if parent else set()
@@ -77,10 +87,13 @@ class Proxy:
         self._servers: dict[str, tuple[str, Params]] = {}
         self._address = address
 
-    def line(self, words: list[str]) -> None:
+    def line(self, words: list[str], place: Place | None = None) -> None:
+        self._keep_place(words, place)
         word, rest = words[0], words[1:]
         if word == "bind" and rest:
-            self.binds += [text for text in rest[0].split(",") if text]
+            texts = [text for text in rest[0].split(",") if text]
+            self.binds += texts
+            self.bind_places += [place] * len(texts)
         elif word == "mode" and rest:
             self.mode = rest[0]
         elif word == "timeout" and len(rest) > 1:
@@ -95,14 +108,24 @@ class Proxy:
             self._default = _parameters(rest, self._default)
         elif word == "server" and len(rest) > 1:
             self._servers[rest[0]] = rest[1], _parameters(rest[2:], self._default)
+            self.server_places[rest[0]] = place
         elif word == "server-template" and len(rest) > 2:
             params = _parameters(rest[3:], self._default)
             for name in _template(rest[0], rest[1]):
                 self._servers[name] = rest[2], params
+                self.server_places[name] = place
         elif word == "healthcheck":
             self._check = None
         elif word == "http-reuse" and rest:
             self.options.add(f"http-reuse {rest[0]}")
+        elif word in ("tcp-check", "http-check") and DIALOGUE.intersection(rest[:1]):
+            self.dialogue = True
+
+    def _keep_place(self, words: list[str], place: Place | None) -> None:
+        if words[:2] == ["no", "option"]:
+            self.places.pop(" ".join(words[1:3]), None)
+        elif place is not None and words[0] in ("mode", "timeout", "option"):
+            self.places[words[0] if words[0] == "mode" else " ".join(words[:2])] = place
 
     def _option(self, name: str, on: bool) -> None:
         if name in CHECKS:
@@ -119,6 +142,19 @@ class Proxy:
             found[f"{self.name}/{name}"] = self._server(self._address(text), params)
         return found
 
+    def lines(self) -> dict[str, tuple[str, Params]]:
+        """Its servers by name: the address as it stands there, and their words."""
+        return self._servers
+
+    @property
+    def check(self) -> str | None:
+        """Kind of its health checks; None: not readable."""
+        return self._check
+
+    def at(self, text: str) -> Address | None:
+        """An address as it stands in one of its lines."""
+        return self._address(text)
+
     def _server(self, where: Address | None, params: Params) -> ConfiguredServer:
         def at(word: str) -> Address | None:
             return self._address(params[word]) if word in params else None
@@ -133,10 +169,10 @@ class Proxy:
             agent_address=at("agent-addr") or at("addr"),
             agent_port=number(params.get("agent-port", "")),
             backup="backup" in params,
-            settings=self._settings(params),
+            settings=self.settings(params),
         )
 
-    def _settings(self, params: Params) -> CheckSettings:
+    def settings(self, params: Params) -> CheckSettings:
         return CheckSettings(
             inter_ms=milliseconds(params.get("inter", "")),
             fastinter_ms=milliseconds(params.get("fastinter", "")),
