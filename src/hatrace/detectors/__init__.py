@@ -10,9 +10,16 @@ from collections.abc import Iterable
 from typing import Protocol
 
 from hatrace.detectors.check_leak import CheckLeak
+from hatrace.detectors.drain_survivor import DrainSurvivor
 from hatrace.detectors.known import Known
 from hatrace.detectors.master_socket import MasterSocket
+from hatrace.detectors.not_accepting import NotAccepting
+from hatrace.detectors.orphan_storm import OrphanStorm
+from hatrace.detectors.port_pressure import PortPressure
+from hatrace.detectors.stale_bind import StaleBind
+from hatrace.detectors.stale_worker import StaleWorker
 from hatrace.detectors.stream_leak import StreamLeak
+from hatrace.detectors.unreleased_accept import UnreleasedAccept
 from hatrace.model.finding import Finding
 from hatrace.model.world import World
 
@@ -31,4 +38,11 @@ def create(known: Known) -> list[Detector]:
         CheckLeak(known),
         StreamLeak(known),
         MasterSocket(known),
+        DrainSurvivor(known),
+        StaleWorker(known),
+        StaleBind(known),
+        UnreleasedAccept(known),
+        NotAccepting(known),
+        PortPressure(known),
+        OrphanStorm(known),
     ]

@@ -45,6 +45,10 @@ SIGNATURES: dict[str, frozenset[str]] = {
     "fbff854250c7": frozenset({"mode tcp", "back alone", "no stream"}),
     "14a413033c15": frozenset({"worker socket", "client left", "workers answer"}),
     "f47d80402a0f": frozenset({"master socket", "worker silent"}),
+    "f1064c7382e1": frozenset({"haproxy listener", "room left"}),
+    "13e86d947d15": frozenset({"haproxy listener", "room left"}),
+    "e08acaed19c6": frozenset({"held by master"}),
+    "51611a5b702e": frozenset({"same worker", "waits for server"}),
 }
 """By upstream commit of the fix (known_issues.csv): what must have been seen."""
 

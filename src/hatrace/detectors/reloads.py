@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hatrace.model.flow import Flow
 from hatrace.model.topology import Kind, Process
 from hatrace.model.world import World
 
@@ -39,3 +40,19 @@ def retired_ns(world: World, old: Process) -> int | None:
 def master_of(world: World, worker: Process) -> Process | None:
     parent = world.processes.get(worker.parent_pid)
     return parent if parent is not None and parent.kind is Kind.MASTER else None
+
+
+def holding(world: World, flow: Flow) -> list[Process]:
+    """HAProxy processes that have the socket in their fd table, as of the latest look there.
+
+    A listener which was handed over at a reload keeps the pid of its maker as a flow.
+    """
+    pids = sorted({one.pid for one in world.holders(flow.inode)})
+    return [world.processes[pid] for pid in pids if pid in world.processes]
+
+
+def owner(world: World, flow: Flow) -> int:
+    """The pid that answers for a listener: a current worker's, else any holder's."""
+    holders = holding(world, flow)
+    serving = [one.pid for one in holders if one.kind in CURRENT]
+    return next(iter([*serving, *(one.pid for one in holders)]), flow.pid)

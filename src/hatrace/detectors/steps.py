@@ -92,6 +92,11 @@ def sockets_at(process: Process | None, port: int, state: State | None = None) -
     return inside(process, f"ss -tanpeo{chosen} sport = :{port}")
 
 
+def sockets_listening(process: Process | None, port: int) -> str:
+    """``ss`` for the listeners of a port: Recv-Q is what waits, Send-Q the backlog."""
+    return inside(process, f"ss -tlnpe sport = :{port}")
+
+
 def rows_of(pid: int, flows: Iterable[Flow]) -> str:
     """Look for sockets in the kernel's tables by inode; a ghost has no row there."""
     inodes = "|".join(str(flow.inode) for flow in list(flows)[:SAMPLE] if flow.inode)

@@ -1,0 +1,239 @@
+"""not-accepting: does a listener's process stop accepting, so that its queue only grows?
+
+The kernel finishes handshakes and queues the connections; the process takes them by
+accept().  A queue that holds and never shrinks has no one who takes from it: the process is
+stuck, stopped or out of fds, or its acceptors have ended one by one.  When it is full, SYNs
+are dropped: clients and checks time out.
+
+Evidence: queue and backlog of the listeners in scope (`sk_ack_backlog`), seen again and again;
+the listen overflows of the host; the checks of HAProxy that go there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hatrace.detectors import forecast, steps, words
+from hatrace.detectors.caveats import caveat
+from hatrace.detectors.growth import SECOND_NS
+from hatrace.detectors.known import Known, named
+from hatrace.detectors.memory import Memory
+from hatrace.detectors.reloads import owner
+from hatrace.model.address import endpoint, is_unspecified
+from hatrace.model.finding import Confidence, Evidence, Finding, Growth, Severity, Step
+from hatrace.model.flow import Flow, State
+from hatrace.model.topology import Server
+from hatrace.model.world import Key, World
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """How long a queue must stand; each with its reason."""
+
+    stands_ns: int = 5 * SECOND_NS
+    """A busy process drains its queue many times a second; a pause of garbage collection or
+    of a slow disk is over by then."""
+    looks: int = 4
+    """At least so many looks, none of which saw it shorter than the one before."""
+    full_ns: int = 2 * SECOND_NS
+    """Full, SYNs are dropped already: there is less time to wait."""
+
+
+THRESHOLDS = Thresholds()
+
+
+@dataclass(slots=True)
+class Standing:
+    """A queue that did not shrink since ``since_ns``."""
+
+    since_ns: int
+    first: int
+    last: int
+    looks: int
+    full_ns: int | None
+
+
+class NotAccepting:
+    """The detector."""
+
+    slug = "not-accepting"
+
+    def __init__(self, known: Known, thresholds: Thresholds = THRESHOLDS) -> None:
+        self._known = known
+        self._limits = thresholds
+        self._memory = Memory()
+        self._standing: dict[Key, Standing] = {}
+
+    def observe(self, world: World) -> Iterable[Finding]:
+        listeners = [
+            one._replace(pid=owner(world, one))
+            for one in world.open.values()
+            if one.state == State.LISTEN and one.held
+        ]
+        listeners.sort(key=lambda one: (one.lport, one.pid, one.inode, one.id))
+        self._standing = {one.key: self._look(world, one) for one in listeners if one.unread_bytes}
+        findings = [
+            self._finding(world, one, self._standing[one.key])
+            for one in listeners
+            if one.unread_bytes and self._stands(world, self._standing[one.key])
+        ]
+        self._memory.keep(finding.subject for finding in findings)
+        return findings
+
+    def _look(self, world: World, one: Flow) -> Standing:
+        queue, full = one.unread_bytes, _is_full(one)
+        past = self._standing.get(one.key)
+        if past is None or queue < past.last:
+            return Standing(world.now_ns, queue, queue, 1, world.now_ns if full else None)
+        past.last, past.looks = queue, past.looks + 1
+        past.full_ns = (past.full_ns or world.now_ns) if full else None
+        return past
+
+    def _stands(self, world: World, one: Standing) -> bool:
+        full_ns = world.now_ns - one.full_ns if one.full_ns is not None else 0
+        stood = world.now_ns - one.since_ns >= self._limits.stands_ns
+        return full_ns >= self._limits.full_ns or (stood and one.looks >= self._limits.looks)
+
+    def _finding(self, world: World, one: Flow, standing: Standing) -> Finding:
+        rate = _growth(world, standing)
+        ahead = forecast.forecast(
+            f"accept queue of {one.local}", one.unread_bytes, one.unsent_bytes + 1, rate
+        )
+        checks = _checks(world, one)
+        process = world.processes.get(one.pid)
+        subject = self._memory.subject(one.local, one.pid)
+        return Finding(
+            slug=self.slug,
+            subject=subject,
+            severity=Severity.CRITICAL if _is_full(one) else Severity.WARNING,
+            confidence=Confidence.CERTAIN
+            if standing.last > standing.first or _is_full(one)
+            else Confidence.LIKELY,
+            claim=_claim(world, one, standing),
+            at_ns=world.now_ns,
+            since_ns=self._memory.since(subject, world.now_ns),
+            count=one.unread_bytes,
+            evidence=tuple(_evidence(world, one, checks)),
+            growth=rate,
+            forecast=ahead,
+            cause=_cause(world, one),
+            ruled_out=(
+                "a burst: the queue has not become shorter in"
+                f" {words.several(standing.looks, 'look')}",
+            ),
+            known_bug=named(world, process, self._known, self.slug, _signature(world, one)),
+            next_steps=tuple(_next_steps(world, one)),
+            verify=(
+                Step("Recv-Q of the listener falls", steps.sockets_listening(process, one.lport)),
+            ),
+            caveat=caveat(world, "queues of processes out of scope are not seen"),
+        )
+
+
+def _is_full(one: Flow) -> bool:
+    """The kernel queues one more than the backlog says (sk_acceptq_is_full)."""
+    return one.unread_bytes > one.unsent_bytes
+
+
+def _growth(world: World, standing: Standing) -> Growth | None:
+    interval_ns = world.now_ns - standing.since_ns
+    if interval_ns < SECOND_NS:
+        return None
+    added = standing.last - standing.first
+    return Growth(round(added * 60 * SECOND_NS / interval_ns, 2), round(interval_ns / 1e9, 1))
+
+
+def _owner(world: World, one: Flow) -> str:
+    return f"pid {one.pid} ({world.comm(one.pid) or one.comm or 'unknown'})"
+
+
+def _claim(world: World, one: Flow, standing: Standing) -> str:
+    full = "; it is full, new connections are dropped" if _is_full(one) else ""
+    return (
+        f"{_owner(world, one)} does not accept at {one.local}:"
+        f" {words.several(one.unread_bytes, 'connection')} wait in its queue of"
+        f" {words.number(one.unsent_bytes)}{full}"
+    )
+
+
+def _cause(world: World, one: Flow) -> str:
+    process = world.processes.get(one.pid)
+    if process is not None and process.stopped:
+        return f"pid {one.pid} is stopped by a signal or a debugger"
+    return (
+        "nobody takes connections from the queue: the process is stuck, its acceptors have"
+        " ended, or it has no fd left"
+    )
+
+
+def _checks(world: World, one: Flow) -> list[Server]:
+    """Servers of HAProxy which are this listener."""
+    found = {
+        server.label: server
+        for known in world.servers.values()
+        for server in known
+        for address, port in (
+            (server.address, server.port),
+            (server.check_address, server.check_port),
+        )
+        if port == one.lport
+        and address is not None
+        and (address == one.laddr or is_unspecified(one.laddr))
+    }
+    return [found[label] for label in sorted(found)]
+
+
+def _evidence(world: World, one: Flow, checks: Sequence[Server]) -> Iterable[Evidence]:
+    held = [holder.fd for holder in world.holders(one.inode) if holder.pid == one.pid]
+    yield Evidence(
+        what="listener",
+        pid=one.pid or None,
+        comm=world.comm(one.pid) or one.comm,
+        fd=min(held, default=None),
+        inode=one.inode or None,
+        local=one.local,
+        state="LISTEN",
+        condition=f"{one.unread_bytes} waiting of {one.unsent_bytes}",
+        preexisting=one.preexisting,
+    )
+    host, start = world.host, world.host_at_start
+    if host is not None and start is not None and host.listen_overflows is not None:
+        grown = host.listen_overflows - (start.listen_overflows or 0)
+        if grown:
+            yield Evidence(what="log", note=f"listen overflows of the host: {grown} more")
+    for server in checks[:5]:
+        where = endpoint(server.check_address, server.check_port) if server.check_address else ""
+        yield Evidence(
+            what="check",
+            remote=where,
+            state=server.check_status or "",
+            condition=server.status or "",
+            note=f"HAProxy's check of {server.label}",
+        )
+
+
+def _signature(world: World, one: Flow) -> frozenset[str]:
+    """What was measured, for the comparison with known bugs of HAProxy's own listeners."""
+    process, info = world.processes.get(one.pid), world.infos.get(one.pid)
+    marks = set()
+    if process is not None and not process.stopped:
+        marks.add("haproxy listener")
+    used, limit = (info.values.get(name, "") if info else "" for name in ("CurrConns", "Maxconn"))
+    if used.isdecimal() and limit.isdecimal() and int(used) < int(limit):
+        marks.add("room left")
+    return frozenset(marks)
+
+
+def _next_steps(world: World, one: Flow) -> Iterable[Step]:
+    process = world.processes.get(one.pid)
+    yield Step("see the queue", steps.sockets_listening(process, one.lport))
+    yield Step(
+        "see its state and its fd limit",
+        f"grep -E 'State|Threads' /proc/{one.pid}/status;"
+        f" grep 'open files' /proc/{one.pid}/limits; ls /proc/{one.pid}/fd | wc -l",
+    )
+    if process is not None and process.stopped:
+        yield Step("let it run again", f"kill -CONT {one.pid}")
+    else:
+        yield Step("see what it does", f"timeout 5 strace -f -p {one.pid} -e trace=accept,accept4")

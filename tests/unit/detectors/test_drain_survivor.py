@@ -1,0 +1,113 @@
+"""drain-survivor: connections to a server that is out, and through which worker."""
+
+from __future__ import annotations
+
+from hatrace.detectors.drain_survivor import DrainSurvivor
+from hatrace.flows.table import Table
+from hatrace.model.finding import Severity
+from hatrace.model.topology import CommandSocket, Kind, Level
+from tests import factories as make
+from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
+
+OLD = 90
+
+
+def maintained(*rows: object, status: str = "MAINT", **fields: object) -> Table:
+    world = table(make.servers(make.at(0), make.server(status=status, **fields)))
+    world.apply(make.targets(make.at(0), *rows))  # type: ignore[arg-type]
+    return world
+
+
+def reloaded(*current: object) -> Table:
+    """An old worker with ``be/s1``, and a current one that has these servers."""
+    world = table(
+        make.processes(
+            make.at(0),
+            make.process(make.MASTER, Kind.MASTER, parent_pid=1),
+            make.process(OLD, Kind.OLD_WORKER, started_ns=make.at(-600)),
+            make.process(),
+        ),
+        make.servers(make.at(0), pid=OLD),
+        make.servers(make.at(0), *current),  # type: ignore[arg-type]
+    )
+    world.apply(make.targets(make.at(0), make.data_target(5, pid=OLD, open=4)))
+    return world
+
+
+def test_connections_to_a_server_in_maintenance_are_named() -> None:
+    world = maintained(make.data_target(open=3))
+    detector = DrainSurvivor(nothing_known)
+    assert not ask(detector, world, 1)
+    (finding,) = ask(detector, world, 7)
+    assert finding.subject == "be/s1 at 192.0.2.1:443"
+    assert finding.count == 3
+    assert finding.severity is Severity.NOTICE
+    assert "3 connections of worker pid 100 to be/s1 (192.0.2.1:443) are open" in finding.claim
+    assert "although it is in MAINT" in finding.claim
+
+
+def test_what_was_there_before_is_named_within_two_seconds() -> None:
+    world = maintained(make.data_target(adopted=3))
+    detector = DrainSurvivor(nothing_known)
+    ask(detector, world, 0.5)
+    (finding,) = ask(detector, world, 1.5)
+    assert finding.preexisting == 3
+
+
+def test_a_server_that_is_up_or_down_is_not_out() -> None:
+    for status in ("UP", "DOWN", "DRAIN", "no check"):
+        world = maintained(make.data_target(open=30), status=status)
+        detector = DrainSurvivor(nothing_known)
+        assert not any(ask(detector, world, second) for second in (1, 10, 60))
+
+
+def test_idle_connections_of_its_pool_do_not_count() -> None:
+    world = maintained(make.data_target(open=3), idle_connections=3)
+    detector = DrainSurvivor(nothing_known)
+    assert not any(ask(detector, world, second) for second in (1, 10))
+
+
+def test_an_address_that_another_server_serves_is_left_alone() -> None:
+    world = maintained(make.data_target(open=3))
+    world.apply(make.servers(make.at(0), make.server(status="MAINT"), make.server("s2")))
+    detector = DrainSurvivor(nothing_known)
+    assert not any(ask(detector, world, second) for second in (1, 10))
+
+
+def test_sessions_of_an_old_worker_to_a_disabled_server_are_a_warning() -> None:
+    world = reloaded(make.server(status="MAINT"))
+    (finding,) = ask(DrainSurvivor(nothing_known), world, 1)
+    assert finding.severity is Severity.WARNING
+    assert "4 connections of old worker pid 90" in finding.claim
+    assert "reach only the newest" in finding.cause
+    assert "kill -TERM 90" in text_of(finding)
+
+
+def test_sessions_of_an_old_worker_to_a_removed_server_are_named() -> None:
+    world = reloaded(make.server("s2", address="192.0.2.2", check_address="192.0.2.2"))
+    (finding,) = ask(DrainSurvivor(nothing_known), world, 1)
+    assert "although it is removed from the configuration" in finding.claim
+    assert finding.subject == "be/s1 at 192.0.2.1:443"
+
+
+def test_sessions_of_an_old_worker_to_a_server_that_serves_are_ordinary() -> None:
+    assert not ask(DrainSurvivor(nothing_known), reloaded(make.server()), 100)
+
+
+def test_new_connections_to_it_are_a_warning() -> None:
+    world = maintained(make.data_target(open=3))
+    detector = DrainSurvivor(nothing_known)
+    ask(detector, world, 1)
+    more = make.targets(make.at(7), make.data_target(open=10))
+    (finding,) = ask(detector, world, 7, more)
+    assert finding.severity is Severity.WARNING
+    assert "new ones are still made" in finding.claim
+
+
+def test_the_master_reaches_the_old_worker() -> None:
+    world = reloaded(make.server(status="MAINT"))
+    sample = make.master_connections(make.at(0))
+    master = CommandSocket("/run/haproxy-master.sock", True, make.MASTER, 7_000, 10, Level.ADMIN)
+    world.apply(type(sample)(sample.at_ns, (master,), sample.unix, sample.holders, sample.names))
+    (finding,) = ask(DrainSurvivor(nothing_known), world, 1)
+    assert "@!90 shutdown sessions server be/s1" in text_of(finding)

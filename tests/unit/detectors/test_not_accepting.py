@@ -1,0 +1,92 @@
+"""not-accepting: a queue that never shrinks, told from one that a busy process drains."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hatrace.detectors.not_accepting import NotAccepting
+from hatrace.flows.table import Table
+from hatrace.model.finding import Confidence, Finding, KnownBug, Severity
+from hatrace.model.flow import Flow
+from tests import factories as make
+from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
+
+BACKLOG = 64
+LISTENER = make.listener_flow(pid=700, comm="beam.smp", lport=8000, laddr="192.0.2.1")
+
+
+def queue(length: int, backlog: int = BACKLOG, listener: Flow = LISTENER) -> Flow:
+    return listener._replace(unread_bytes=length, unsent_bytes=backlog)
+
+
+def watch(
+    lengths: Sequence[int], world: Table | None = None, detector: NotAccepting | None = None
+) -> list[Finding]:
+    world, detector = world or table(), detector or NotAccepting(nothing_known)
+    found: list[Finding] = []
+    for second, length in enumerate(lengths):
+        found = ask(detector, world, second, make.open_scan(make.at(second), queue(length)))
+    return found
+
+
+def test_a_queue_that_only_grows_is_named() -> None:
+    (finding,) = watch([1, 2, 3, 4, 5, 6])
+    assert finding.severity is Severity.WARNING
+    assert finding.confidence is Confidence.CERTAIN
+    assert "pid 700 (beam.smp) does not accept at 192.0.2.1:8000" in finding.claim
+    assert "6 connections wait in its queue of 64" in finding.claim
+    assert finding.growth is not None and finding.growth.per_minute == 60
+    assert finding.forecast is not None and finding.forecast.seconds_left == 59
+
+
+def test_a_full_one_is_critical_within_two_seconds() -> None:
+    (finding,) = watch([65, 65, 65])
+    assert finding.severity is Severity.CRITICAL
+    assert "it is full" in finding.claim
+
+
+def test_a_busy_process_is_silent() -> None:
+    assert not watch([3, 9, 2, 8, 1, 7, 3, 12, 1, 5, 9, 2] * 5)
+
+
+def test_an_empty_queue_is_silent() -> None:
+    assert not watch([0] * 20)
+
+
+def test_it_resolves_when_somebody_accepts() -> None:
+    assert not watch([1, 2, 3, 4, 5, 6, 5])
+
+
+def test_the_checks_that_go_there_are_evidence() -> None:
+    (finding,) = watch([1, 2, 3, 4, 5, 6])
+    checks = [one for one in finding.evidence if one.what == "check"]
+    assert [one.note for one in checks] == ["HAProxy's check of be/s1"]
+
+
+def test_a_listener_handed_over_is_its_holders() -> None:
+    world = table(make.holders(make.at(0), (make.WORKER, 6, LISTENER.inode)))
+    (finding,) = watch([1, 2, 3, 4, 5, 6], world)
+    assert "pid 100" in finding.claim
+
+
+def test_a_stopped_process_is_the_cause() -> None:
+    world = table(make.processes(make.at(0), make.process(700, stopped=True)))
+    (finding,) = watch([1, 2, 3, 4, 5, 6], world)
+    assert "is stopped" in finding.cause
+    assert "kill -CONT 700" in text_of(finding)
+
+
+def drift(version: str, slug: str) -> Sequence[KnownBug]:
+    return [KnownBug("commit f1064c7382e1", "counts of listeners drift", "3.2.0")]
+
+
+def test_a_bug_of_haproxys_listeners_needs_haproxy_with_room() -> None:
+    detector = NotAccepting(drift)
+    (other,) = watch([1, 2, 3, 4, 5, 6], detector=detector)
+    assert other.known_bug is None
+    world = table(
+        make.holders(make.at(0), (make.WORKER, 6, LISTENER.inode)),
+        make.info_sample(make.at(0), CurrConns="3", Maxconn="2000"),
+    )
+    (finding,) = watch([1, 2, 3, 4, 5, 6], world, NotAccepting(drift))
+    assert finding.known_bug is not None

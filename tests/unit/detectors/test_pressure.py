@@ -1,0 +1,66 @@
+"""port-pressure and orphan-storm: limits of the host, and bursts that are none."""
+
+from __future__ import annotations
+
+from hatrace.detectors.orphan_storm import OrphanStorm
+from hatrace.detectors.port_pressure import PortPressure
+from hatrace.model.finding import Severity
+from tests import factories as make
+from tests.unit.detectors.worlds import ask, nothing_known, table
+
+
+def test_ports_that_run_out_are_named_with_their_owner() -> None:
+    world = table(make.host(make.at(0), port_low=40_000, port_high=40_999))
+    detector = PortPressure(nothing_known)
+    ask(detector, world, 1, make.targets(make.at(1), make.data_target(open=880)))
+    (finding,) = ask(detector, world, 3, make.targets(make.at(3), make.data_target(open=900)))
+    assert finding.severity is Severity.WARNING
+    assert "900 of 1,000 source ports towards 192.0.2.1:443 (be/s1)" in finding.claim
+    assert "pid 100" in finding.claim
+    assert finding.growth is not None and finding.growth.per_minute == 600
+    assert finding.forecast is not None and finding.forecast.seconds_left == 10
+
+
+def test_ports_of_several_processes_to_one_address_add_up() -> None:
+    world = table(make.host(make.at(0), port_low=40_000, port_high=40_999))
+    rows = [make.data_target(0, open=400), make.data_target(1, pid=101, open=590)]
+    (finding,) = ask(PortPressure(nothing_known), world, 1, make.targets(make.at(1), *rows))
+    assert finding.severity is Severity.CRITICAL
+    assert [one.pid for one in finding.evidence] == [101, 100]
+
+
+def test_clients_take_no_ports_of_ours() -> None:
+    world = table(make.host(make.at(0), port_low=40_000, port_high=40_099))
+    rows = make.targets(make.at(1), make.client_target(open=5_000), make.data_target(open=60))
+    assert not ask(PortPressure(nothing_known), world, 1, rows)
+
+
+def test_orphans_near_the_limit_are_named() -> None:
+    world, detector = table(), OrphanStorm(nothing_known)
+    for second in range(4):
+        ask(detector, world, second, make.host(make.at(second), tcp_orphan=33_000 + 60 * second))
+    (finding,) = ask(detector, world, 4, make.host(make.at(4), tcp_orphan=33_240))
+    assert finding.severity is Severity.WARNING
+    assert "33,240 orphaned sockets of at most 65,536" in finding.claim
+    assert finding.growth is not None and finding.growth.per_minute == 3_600
+
+
+def test_a_moment_of_orphans_is_silent() -> None:
+    world, detector = table(), OrphanStorm(nothing_known)
+    assert not ask(detector, world, 1, make.host(make.at(1), tcp_orphan=60_000))
+    assert not ask(detector, world, 2, make.host(make.at(2), tcp_orphan=10))
+    assert not ask(detector, world, 9, make.host(make.at(9), tcp_orphan=60_000))
+
+
+def test_time_wait_is_no_trouble() -> None:
+    world, detector = table(), OrphanStorm(nothing_known)
+    for second in range(60):
+        full = make.host(make.at(second), tcp_time_wait=65_536)
+        assert not ask(detector, world, second, full)
+
+
+def test_unreadable_counters_are_no_finding() -> None:
+    world = table(make.host(make.at(0), tcp_orphan=None, port_low=None))
+    rows = make.targets(make.at(1), make.data_target(open=60_000))
+    assert not ask(OrphanStorm(nothing_known), world, 9)
+    assert not ask(PortPressure(nothing_known), world, 9, rows)

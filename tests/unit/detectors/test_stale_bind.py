@@ -1,0 +1,125 @@
+"""stale-bind: an old process that still listens, told from a listener that was handed over."""
+
+from __future__ import annotations
+
+from hatrace.detectors.stale_bind import StaleBind
+from hatrace.flows.table import Table
+from hatrace.model.finding import Confidence, Severity
+from hatrace.model.flow import Flow
+from hatrace.model.topology import Kind
+from tests import factories as make
+from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
+
+OLD = 90
+
+
+def world_with(*held: tuple[int, int, Flow], stopped: bool = False) -> Table:
+    """An old worker and a current one; who holds which listener as which fd."""
+    world = table(
+        make.processes(
+            make.at(0),
+            make.process(make.MASTER, Kind.MASTER, parent_pid=1),
+            make.process(OLD, Kind.OLD_WORKER, started_ns=make.at(-600), stopped=stopped),
+            make.process(),
+        )
+    )
+    rows = [(pid, fd, listener.inode) for pid, fd, listener in held]
+    world.apply(make.holders(make.at(1), *rows))
+    listeners = {listener.inode: listener for _, _, listener in held}
+    world.apply(make.open_scan(make.at(1), *listeners.values()))
+    return world
+
+
+def test_a_stopped_old_worker_that_takes_connections_is_critical() -> None:
+    mine, current = make.listener_flow(pid=OLD, unread_bytes=3), make.listener_flow()
+    world = world_with((OLD, 6, mine), (make.WORKER, 7, current), stopped=True)
+    (finding,) = ask(StaleBind(nothing_known), world, 2)
+    assert finding.severity is Severity.CRITICAL
+    assert finding.subject == "pid 90 listening"
+    assert "old worker pid 90 (stopped) still listens on 192.0.2.100:80" in finding.claim
+    assert "takes connections away from the current worker" in finding.claim
+    assert "3 connections wait there unserved" in finding.claim
+    assert "SO_REUSEPORT" in finding.cause
+    assert "kill -CONT 90" in text_of(finding)
+    (listener,) = finding.evidence
+    assert (listener.pid, listener.fd, listener.condition) == (OLD, 6, "3 waiting of 0")
+
+
+def test_a_port_that_todays_configuration_lacks_is_a_deleted_one() -> None:
+    gone = make.listener_flow(pid=OLD, lport=44_201)
+    world = world_with((OLD, 6, gone), (make.WORKER, 7, make.listener_flow()))
+    world.apply(make.host(make.at(1)))
+    (finding,) = ask(StaleBind(nothing_known), world, 2)
+    assert "1 of these is not in today's configuration" in finding.claim
+    assert finding.severity is Severity.WARNING
+    assert "44201 lies in the ephemeral range 32768-60999" in finding.caveat
+    assert any("in LISTEN" in words for words in finding.ruled_out)
+
+
+def test_the_same_socket_in_both_was_handed_over() -> None:
+    shared = make.listener_flow(pid=OLD)
+    world = world_with((OLD, 6, shared), (make.WORKER, 7, shared))
+    (finding,) = ask(StaleBind(nothing_known), world, 2)
+    assert "handed over by -x" in finding.cause
+
+
+def test_a_listener_that_only_the_current_worker_holds_is_in_order() -> None:
+    """It was made by the old one, so the flow still has the old one's pid."""
+    handed_over = make.listener_flow(pid=OLD)
+    world = world_with((make.WORKER, 7, handed_over))
+    assert not ask(StaleBind(nothing_known), world, 60)
+
+
+def test_a_handover_has_its_time() -> None:
+    detector = StaleBind(nothing_known)
+    world = world_with((OLD, 6, make.listener_flow(pid=OLD)))
+    world.apply(
+        make.processes(
+            make.at(1),
+            make.process(OLD, Kind.OLD_WORKER, started_ns=make.at(-600)),
+            make.process(started_ns=make.at(1)),
+        )
+    )
+    assert not ask(detector, world, 5)
+    assert ask(detector, world, 14)
+
+
+def test_generations_without_sf_are_likely() -> None:
+    files = ("/etc/haproxy/haproxy.cfg",)
+    older, newer = make.listener_flow(pid=OLD), make.listener_flow()
+    world = world_with((OLD, 6, older), (make.WORKER, 7, newer))
+    world.apply(
+        make.processes(
+            make.at(1),
+            make.process(OLD, Kind.STANDALONE, started_ns=make.at(-9), config_files=files),
+            make.process(kind=Kind.STANDALONE, started_ns=make.at(-5), config_files=files),
+        )
+    )
+    detector = StaleBind(nothing_known)
+    ask(detector, world, 2)
+    (finding,) = ask(detector, world, 15)
+    assert finding.confidence is Confidence.LIKELY
+    assert "without -sf" in finding.cause
+
+
+def test_two_instances_with_configurations_of_their_own_are_in_order() -> None:
+    world = world_with(
+        (OLD, 6, make.listener_flow(pid=OLD)), (make.WORKER, 7, make.listener_flow())
+    )
+    world.apply(
+        make.processes(
+            make.at(1),
+            make.process(OLD, Kind.STANDALONE, started_ns=make.at(-9), config_files=("/a",)),
+            make.process(kind=Kind.STANDALONE, started_ns=make.at(-5), config_files=("/b",)),
+        )
+    )
+    detector = StaleBind(nothing_known)
+    assert not any(ask(detector, world, second) for second in (2, 20, 60))
+
+
+def test_a_listener_that_the_master_alone_holds_is_named() -> None:
+    world = world_with((make.MASTER, 6, make.listener_flow(pid=make.MASTER, lport=81)))
+    detector = StaleBind(nothing_known)
+    ask(detector, world, 2)
+    (finding,) = ask(detector, world, 15)
+    assert "the master alone holds it" in finding.cause
