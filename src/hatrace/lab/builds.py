@@ -11,22 +11,19 @@ path are set (patchelf) to the unpacked ones: it runs directly, and its command 
 from __future__ import annotations
 
 import argparse
-import fcntl
 import os
 import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
+from hatrace.lab.apt import Apt, locked, run
 
 SUITES = {"bullseye": "2.2", "bookworm": "2.6", "trixie": "3.0", "forky": "3.2"}
 """Debian's suites and the series of HAProxy each carries."""
 
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatrace/haproxy"
 
 
@@ -61,7 +58,7 @@ def fetch(suite: str) -> Path:
         raise EnvironmentLacks(
             f"no suite {suite}", f"hatrace knows {', '.join(SUITES)}", "choose one of them"
         )
-    with _locked():
+    with locked(CACHE):
         home = CACHE / suite
         if not (home / "haproxy").exists():
             _build(suite, home)
@@ -70,37 +67,28 @@ def fetch(suite: str) -> Path:
 
 def _build(suite: str, home: Path) -> None:
     """Unpack HAProxy and its libraries to ``home``, complete or not at all."""
-    _apt(suite, "apt-get", "-q", "update")
+    apt = Apt(suite, CACHE)
+    apt("apt-get", "-q", "update")
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=f"{suite}.") as temp:
         root = Path(temp, "new/root")
-        _unpack(suite, _closure(suite), root)
+        apt.unpack(_closure(apt), root)
         binary = root.with_name("haproxy")
         shutil.copy2(root / "usr/sbin/haproxy", binary)
         loader = next(path for path in root.glob("**/ld-linux*.so.*"))
         libraries = sorted({path.parent for path in root.glob("**/*.so.*")})
         moved = [str(home / path.relative_to(root.parent)) for path in (loader, *libraries)]
-        _run(_patchelf(), "--set-interpreter", moved[0], binary)
-        _run(_patchelf(), "--force-rpath", "--set-rpath", ":".join(moved[1:]), binary)
+        run(_patchelf(), "--set-interpreter", moved[0], binary)
+        run(_patchelf(), "--force-rpath", "--set-rpath", ":".join(moved[1:]), binary)
         shutil.rmtree(home, ignore_errors=True)
         root.parent.rename(home)
     version(home / "haproxy")
 
 
-def _closure(suite: str) -> list[str]:
+def _closure(apt: Apt) -> list[str]:
     """HAProxy and every library it needs, as apt resolves it on an empty machine."""
-    uris = _apt(suite, "apt-get", "install", "--print-uris", "-qq", "--no-install-recommends",
-                "haproxy")  # fmt: skip
+    uris = apt("apt-get", "install", "--print-uris", "-qq", "--no-install-recommends", "haproxy")
     names = {line.split()[1].split("_")[0] for line in uris.splitlines() if line.startswith("'")}
     return sorted(name for name in names if name == "haproxy" or re.match("lib|zlib", name))
-
-
-def _unpack(suite: str, packages: Sequence[str], root: Path) -> None:
-    """Download packages of a suite and unpack them (no maintainer script runs)."""
-    root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=CACHE) as temp:
-        _apt(suite, "apt-get", "-q", "download", *packages, cwd=Path(temp))
-        for deb in Path(temp).glob("*.deb"):
-            _run("dpkg", "-x", deb, root)
 
 
 def _patchelf() -> Path:
@@ -109,65 +97,10 @@ def _patchelf() -> Path:
         return Path(found)
     tool = CACHE / "patchelf/usr/bin/patchelf"
     if not tool.exists():
-        _apt("bookworm", "apt-get", "-q", "update")
-        _unpack("bookworm", ["patchelf"], CACHE / "patchelf")
+        apt = Apt("bookworm", CACHE)
+        apt("apt-get", "-q", "update")
+        apt.unpack(["patchelf"], CACHE / "patchelf")
     return tool
-
-
-def _mirror() -> str:
-    """The Debian archive which this host's apt uses, as the start of a ``deb`` line."""
-    targets = _run("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT)",
-                   "Created-By: Packages", "Origin: Debian")  # fmt: skip
-    for line in targets.splitlines():
-        uri, codename, component = line.split()
-        if component == "main" and "-" not in codename:
-            signed = f"[signed-by={KEYRING}] " if KEYRING.exists() else ""
-            return f"deb {signed}{uri}"
-    raise EnvironmentLacks(
-        "no Debian mirror in apt's configuration", do="run apt-get update, or give --haproxy PATH"
-    )
-
-
-def _apt(suite: str, tool: str, *words: str, cwd: Path | None = None) -> str:
-    """Run apt with a state of its own for one suite; the host's is not touched."""
-    state = CACHE / "apt" / suite
-    for part in ("lists/partial", "cache/archives/partial"):
-        (state / part).mkdir(parents=True, exist_ok=True)
-    (state / "status").touch()
-    (state / "sources.list").write_text(f"{_mirror()} {suite} main\n")
-    options = {
-        "Dir::State": state,
-        "Dir::State::status": state / "status",
-        "Dir::Cache": state / "cache",
-        "Dir::Etc::sourceparts": "/dev/null",
-        "Dir::Etc::sourcelist": state / "sources.list",
-        "Dir::Etc::preferencesparts": "/dev/null",
-        "APT::Sandbox::User": "root",
-        "Acquire::Languages": "none",
-    }
-    flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
-    return _run(tool, *flags, *words, cwd=cwd or state)
-
-
-def _run(*words: str | Path, cwd: Path | None = None) -> str:
-    """A command's output; raises EnvironmentLacks with the last line of what it complained."""
-    try:
-        done = subprocess.run(words, capture_output=True, text=True, cwd=cwd, timeout=600)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvironmentLacks(f"{words[0]} did not run", str(error)) from error
-    if done.returncode:
-        complaint = (done.stderr.strip().splitlines() or ["no word"])[-1]
-        raise EnvironmentLacks(f"{Path(words[0]).name} failed", complaint)
-    return done.stdout
-
-
-@contextmanager
-def _locked() -> Iterator[None]:
-    """Only one process fills the cache at a time."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Kernels of other Debian suites, booted in QEMU with this checkout inside: ``scripts/vm --help``."""
