@@ -95,6 +95,14 @@ static inline int suspect(struct criteria *c, struct flow *f, u64 now)
 	return older(now, quiet, c->idle_ns);
 }
 
+/* A gone flow whose address nobody has taken over for so long: its memory went elsewhere. */
+#define UNCLAIMED_NS 10000000000ULL
+
+static inline void drop(u64 sk)
+{
+	map_drop(MAP(MAP_FLOWS), &sk);
+}
+
 int bpf_iter__scan(u64 *ctx)
 {
 	struct { void *meta; void *map; u64 *key; struct flow *value; } *it = (void *)ctx;
@@ -107,6 +115,12 @@ int bpf_iter__scan(u64 *ctx)
 
 	if (!key || !value || !c || !s || !matched || !s->hz)
 		return 0;
+	now = bpf_ktime_get_ns();
+	if (value->gone_ns) {
+		if (older(now, value->gone_ns, UNCLAIMED_NS))
+			drop(*key);
+		return 0;
+	}
 	if (!value->target && value->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
 		value->target = target_of(value);
 	if (!value->inode && !value->released_ns)
@@ -115,7 +129,6 @@ int bpf_iter__scan(u64 *ctx)
 	open = map_get(MAP(MAP_TARGET_OPEN), &f.target);
 	if (open)
 		(*open)++;
-	now = bpf_ktime_get_ns();
 	refresh(&f, (struct sock *)*key, now, s->hz);
 	if (!suspect(c, &f, now))
 		return 0;
@@ -139,6 +152,8 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 	struct flow f = {};
 	int inbound;
 
+	if (flow_of(key))
+		return;
 	f.state = PEEK(sk, __sk_common.skc_state);
 	f.id = key;
 	f.born_ns = bpf_ktime_get_ns();
@@ -165,7 +180,8 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 		inbound = listened_on(f.lport);
 		f.flags |= inbound ? FLOW_ACCEPTED : FLOW_CONNECTED;
 	}
-	if (!map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY) && f.rport)
+	insert(key, &f);
+	if (f.rport)
 		count_adopted(&f);
 }
 

@@ -24,6 +24,8 @@
 
 #include "scope.h"
 
+#define barrier() asm volatile("" ::: "memory")
+
 #define SEND_SHUTDOWN 2 /* include/net/sock.h */
 #define SOCK_DONE 1	/* enum sock_flags there: the peer's FIN was received */
 
@@ -159,31 +161,56 @@ static inline void own(struct flow *f, u32 tgid)
 	bpf_get_current_comm(f->comm, sizeof(f->comm));
 }
 
+/* The flow at an address; one that is gone keeps its place in the table, but counts as none. */
+static inline struct flow *flow_of(u64 sk)
+{
+	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
+
+	return f && !f->gone_ns ? f : NULL;
+}
+
+/* Both ends called connect() (RFC 9293, 3.5: simultaneous open): no listener's child. */
+static inline void keep_owner(struct flow *f, struct flow *old)
+{
+	f->flags = old->flags;
+	f->pid = old->pid;
+	f->connect_ns = old->connect_ns;
+	__builtin_memcpy(f->comm, old->comm, sizeof(f->comm));
+}
+
 /*
- * A birth.  Where the address is taken, its old flow either goes on (a second connect()
- * of one socket, or one adopted before its first) or had no end that was seen.
+ * A birth.  The kernel hands out the address of a dead socket again at once, so the place
+ * of a flow that is gone serves the next: no entry is made or freed for most connections
+ * (a scan drops those which nobody took over).  gone_ns is the last to be written: until
+ * then nobody reads a mixture.
+ *
+ * Where the address is taken by a flow that lives, it either goes on (a second connect() of
+ * one socket, a simultaneous open, one adopted before its connect() or listen()) or had no
+ * end that was seen.
  */
 static inline void insert(u64 sk, struct flow *f)
 {
+	struct flow *old = map_get(MAP(MAP_FLOWS), &sk);
 	struct losses *l;
-	struct flow *old;
 
-	if (!map_set(MAP(MAP_FLOWS), &sk, f, NEW_ONLY))
-		return;
-	l = lost();
-	old = map_get(MAP(MAP_FLOWS), &sk);
 	if (!old) {
-		if (l)
+		if (map_set(MAP(MAP_FLOWS), &sk, f, ANY) && (l = lost()))
 			l->flows_full++;
 		return;
 	}
-	if (!old->released_ns && f->flags & FLOW_CONNECTED) {
+	if (!old->gone_ns && !old->released_ns &&
+	    (!(f->flags & FLOW_ACCEPTED) || !old->established_ns)) {
 		f->born_ns = old->born_ns;
 		f->flags |= old->flags & FLOW_ADOPTED;
-	} else if (l) {
+		if (old->flags & FLOW_CONNECTED && f->flags & FLOW_ACCEPTED)
+			keep_owner(f, old);
+	} else if (!old->gone_ns && (l = lost())) {
 		l->overwritten++;
 	}
-	map_set(MAP(MAP_FLOWS), &sk, f, ANY);
+	f->gone_ns = 1;
+	__builtin_memcpy(old, f, sizeof(*old));
+	barrier();
+	old->gone_ns = 0;
 }
 
 /* The time of the segment that is being worked on, as the kernel took it. */
@@ -283,14 +310,14 @@ static inline void on_child(struct sock *sk)
 /* accept(): runs as the caller.  ``sk`` is the child. */
 static inline void on_accept(u64 sk)
 {
-	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
+	struct flow *f = flow_of(sk);
 	struct config *c = settings();
 	u32 tgid = current_tgid();
 
 	if (!f || !c || f->flags & FLOW_OWNED || !(f->flags & FLOW_ACCEPTED))
 		return;
 	if (!in_scope(c, tgid)) { /* somebody else's listener on the same port */
-		map_drop(MAP(MAP_FLOWS), &sk);
+		f->gone_ns = f->born_ns;
 		return;
 	}
 	own(f, tgid);
@@ -299,7 +326,7 @@ static inline void on_accept(u64 sk)
 static inline void on_established(struct sock *sk)
 {
 	u64 key = (u64)sk;
-	struct flow *f = map_get(MAP(MAP_FLOWS), &key);
+	struct flow *f = flow_of(key);
 
 	if (!f)
 		return;
@@ -329,7 +356,7 @@ static inline void on_listen(struct sock *sk)
 	fill_netns(&f, sk);
 	own(&f, tgid);
 	listen_on(f.lport);
-	map_set(MAP(MAP_FLOWS), &key, &f, ANY); /* it may be known, unconnected, by inventory */
+	insert(key, &f);
 }
 
 /*
@@ -355,7 +382,7 @@ static inline void on_closed(struct sock *sk, int old)
 
 	if (!GET(sk, sk_socket) && old != TCP_ESTABLISHED && old != TCP_SYN_SENT)
 		return;
-	f = map_get(MAP(MAP_FLOWS), &key);
+	f = flow_of(key);
 	if (!f)
 		return;
 	tp = skc_to_tcp_sock(sk);
@@ -399,7 +426,7 @@ static inline void on_state(struct sock *sk, int old, int new)
 		return;
 	case TCP_CLOSE_WAIT:
 	case TCP_CLOSING:
-		f = map_get(MAP(MAP_FLOWS), &key);
+		f = flow_of(key);
 		if (!f)
 			return;
 		f->state = new;
@@ -411,7 +438,7 @@ static inline void on_state(struct sock *sk, int old, int new)
 
 static inline void on_reset(u64 sk)
 {
-	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
+	struct flow *f = flow_of(sk);
 
 	if (f)
 		f->flags |= FLOW_RST_RECEIVED;
@@ -420,7 +447,7 @@ static inline void on_reset(u64 sk)
 /* inet_release: the owner lets go.  Runs as the last closer. */
 static inline void on_release(u64 sk)
 {
-	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
+	struct flow *f = flow_of(sk);
 	u32 tgid = current_tgid();
 
 	if (!f)
@@ -429,7 +456,7 @@ static inline void on_release(u64 sk)
 		struct config *c = settings();
 
 		if (!c || !in_scope(c, tgid)) {
-			map_drop(MAP(MAP_FLOWS), &sk);
+			f->gone_ns = f->born_ns;
 			return;
 		}
 		own(f, tgid);
@@ -444,7 +471,7 @@ static inline void on_release(u64 sk)
 static inline void on_destroy(struct sock *sk)
 {
 	u64 key = (u64)sk;
-	struct flow *f = map_get(MAP(MAP_FLOWS), &key);
+	struct flow *f = flow_of(key);
 	struct config *c = settings();
 	struct tcp_sock *tp;
 
@@ -472,7 +499,6 @@ static inline void on_destroy(struct sock *sk)
 		if (l)
 			l->ring_full++;
 	}
-	map_drop(MAP(MAP_FLOWS), &key);
 }
 
 #endif
