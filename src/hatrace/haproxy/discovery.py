@@ -52,8 +52,8 @@ class _Found:
 class Finder:
     """Finds HAProxy's processes again and again.
 
-    ``names``: further command names to take for HAProxy; ``pids``: only these processes, their
-    workers and their master (empty: all).
+    ``names``: command names to take for HAProxy (empty: those of its binary); ``pids``: only
+    these processes, their workers and their master (empty: all).
     """
 
     def __init__(self, names: Iterable[str] = (), pids: Iterable[int] = ()) -> None:
@@ -117,12 +117,13 @@ class Finder:
         )
 
     def _is_haproxy(self, stat: procfs.Stat) -> bool:
-        if stat.comm in self._names or NAME.fullmatch(stat.comm):
+        if self._is_name(stat.comm):
             return True
-        binary = procfs.link(stat.pid, "exe")
-        if binary is None:
-            return False
-        return NAME.fullmatch(Path(binary.removesuffix(" (deleted)")).name) is not None
+        binary = procfs.link(stat.pid, "exe") or ""
+        return self._is_name(Path(binary.removesuffix(" (deleted)")).name[:15])
+
+    def _is_name(self, name: str) -> bool:
+        return name in self._names if self._names else NAME.fullmatch(name) is not None
 
     def _classified(
         self, found: Mapping[int, _Found], states: Mapping[int, procfs.Stat], now_ns: int

@@ -113,14 +113,17 @@ def fd_used(pid: int) -> int | None:
         return None
 
 
-def socket_inodes(pid: int, highest_fd: int | None = None) -> dict[int, int]:
-    """Inodes of its sockets, with the fd of each; only fds up to ``highest_fd`` if given."""
+def socket_inodes(pid: int, highest_fd: int | None = None) -> dict[int, int] | None:
+    """Inodes of its sockets, with the fd of each; only fds up to ``highest_fd`` if given.
+
+    None: gone or not readable.
+    """
     found: dict[int, int] = {}
     try:
         with os.scandir(f"/proc/{pid}/fd") as entries:
             names = [entry.name for entry in entries]
     except OSError:
-        return found
+        return None
     for name in names:
         if highest_fd is not None and int(name) > highest_fd:
             continue

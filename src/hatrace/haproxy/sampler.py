@@ -41,7 +41,7 @@ class _Told:
 class Sampler:
     """Samples HAProxy while it runs.
 
-    ``pids_or_names``: HAProxy processes to look at (with their master and workers), or further
+    ``pids_or_names``: HAProxy processes to look at (with their master and workers), or the
     command names to take for HAProxy; empty: all that are called haproxy.  ``guard`` says
     whether a master's socket can spare a slot; without it no master is ever asked.
     ``check_events``: HAProxy's own feed of health checks as well (changes a trace setting of
@@ -73,6 +73,7 @@ class Sampler:
         self._told: dict[int, _Told] = {}
         self._ask_master_ns: dict[int, int] = {}
         self._scan_ns = self._said_ns = self._watch_ns = 0
+        self._say_now = False
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="haproxy-sampler", daemon=True)
@@ -144,7 +145,8 @@ class Sampler:
         self._scan_ns = now_ns
         before = {process.pid: process for process in self._processes}
         found = tuple(self._with_told(process) for process in self._finder.scan())
-        changed = [_identity(each) for each in found] != [_identity(p) for p in before.values()]
+        known = [_identity(each) for each in before.values()]
+        changed = not self._said_ns or [_identity(each) for each in found] != known
         self._processes = found
         if changed:
             self._changed(before)
@@ -154,8 +156,9 @@ class Sampler:
             self._find_sockets()
         elif any(now_ns - each.started_ns < YOUNG_NS for each in found):
             self._find_sockets()
-        if changed or now_ns - self._said_ns >= self._rhythm.processes_s * 1e9:
-            self._said_ns = now_ns
+        late = now_ns - self._said_ns >= self._rhythm.processes_s * 1e9
+        if changed or late or self._say_now:
+            self._said_ns, self._say_now = now_ns, False
             self._queue.put(Processes(time.monotonic_ns(), found))
 
     def _with_told(self, process: Process) -> Process:
@@ -237,7 +240,7 @@ class Sampler:
             line = listed.get(process.container_pid or process.pid)
             if line is not None and master.pid in (process.pid, process.parent_pid):
                 self._told[process.pid] = _Told(line.reloads, line.version)
-        self._scan_ns = self._said_ns = 0
+        self._scan_ns, self._say_now = 0, True
 
 
 def _identity(process: Process) -> tuple[int, int, Kind, bool]:

@@ -60,7 +60,7 @@ def _of_worker(process: Process, configuration: Configuration | None) -> Iterabl
 def _listeners(pid: int) -> dict[str, int] | None:
     """Inodes by configured path of the AF_UNIX listeners it holds; None: not readable."""
     held = procfs.socket_inodes(pid, LOW_FDS)
-    if not held:
+    if held is None:
         return None
     paths = procfs.unix_listeners(pid)
     found = {_TEMPORARY.sub("", paths[inode]): inode for inode in held if inode in paths}

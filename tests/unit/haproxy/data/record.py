@@ -20,6 +20,18 @@ from pathlib import Path
 
 BASE = int(os.environ.get("HATRACE_PORTS", "22000"))
 
+OFFSETS = {
+    "fe_tcp": 0,
+    "fe_http": 1,
+    "tcp_cli": 2,
+    "fe_stuck": 3,
+    "echo": 10,
+    "http": 11,
+    "hang": 13,
+    "agent": 14,
+    "dead": 15,
+}
+
 CONFIG = """\
 global
     stats socket {d}/stats.sock mode 600 level admin
@@ -122,7 +134,9 @@ def ask(where: str | tuple[str, int], command: str) -> str:
 
 
 def _complete(answer: bytes) -> bool:
-    return answer == b"\n" or answer.endswith(b"\n\n") or answer.startswith(b"Can't find the target")
+    return (
+        answer == b"\n" or answer.endswith(b"\n\n") or answer.startswith(b"Can't find the target")
+    )
 
 
 def check_feed(stats: str, seconds: float) -> str:
@@ -170,11 +184,7 @@ def wait_for(path: Path) -> None:
 
 def main(binary: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    ports = dict(
-        fe_tcp=BASE, fe_http=BASE + 1, tcp_cli=BASE + 2,
-        fe_stuck=BASE + 3,
-        echo=BASE + 10, http=BASE + 11, hang=BASE + 13, agent=BASE + 14, dead=BASE + 15,
-    )  # fmt: skip
+    ports = {name: BASE + offset for name, offset in OFFSETS.items()}
     serve(ports["echo"], None, echo=True)
     serve(ports["http"], b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     serve(ports["hang"], None)
@@ -183,9 +193,9 @@ def main(binary: str, folder: Path) -> None:
         config = Path(d, "haproxy.cfg")
         config.write_text(CONFIG.format(d=d, **ports))
         stats, master = f"{d}/stats.sock", f"{d}/master.sock"
-        log = Path(d, "log").open("w")
         command = [binary, "-W", "-S", f"{master},level,admin", "-f", str(config)]
-        haproxy = subprocess.Popen(command, stdout=log, stderr=log)
+        with Path(d, "log").open("w") as log:
+            haproxy = subprocess.Popen(command, stdout=log, stderr=log)
         try:
             wait_for(Path(stats))
             record(folder, stats, master, ports, haproxy.pid)
