@@ -169,15 +169,6 @@ static inline struct flow *flow_of(u64 sk)
 	return f && !f->gone_ns ? f : NULL;
 }
 
-/* Both ends called connect() (RFC 9293, 3.5: simultaneous open): no listener's child. */
-static inline void keep_owner(struct flow *f, struct flow *old)
-{
-	f->flags = old->flags;
-	f->pid = old->pid;
-	f->connect_ns = old->connect_ns;
-	__builtin_memcpy(f->comm, old->comm, sizeof(f->comm));
-}
-
 /*
  * A birth.  The kernel hands out the address of a dead socket again at once, so the place
  * of a flow that is gone serves the next: no entry is made or freed for most connections
@@ -185,8 +176,7 @@ static inline void keep_owner(struct flow *f, struct flow *old)
  * then nobody reads a mixture.
  *
  * Where the address is taken by a flow that lives, it either goes on (a second connect() of
- * one socket, a simultaneous open, one adopted before its connect() or listen()) or had no
- * end that was seen.
+ * one socket, one adopted before its connect() or listen()) or had no end that was seen.
  */
 static inline void insert(u64 sk, struct flow *f)
 {
@@ -198,12 +188,9 @@ static inline void insert(u64 sk, struct flow *f)
 			l->flows_full++;
 		return;
 	}
-	if (!old->gone_ns && !old->released_ns &&
-	    (!(f->flags & FLOW_ACCEPTED) || !old->established_ns)) {
+	if (!old->gone_ns && !old->released_ns && !(f->flags & FLOW_ACCEPTED)) {
 		f->born_ns = old->born_ns;
 		f->flags |= old->flags & FLOW_ADOPTED;
-		if (old->flags & FLOW_CONNECTED && f->flags & FLOW_ACCEPTED)
-			keep_owner(f, old);
 	} else if (!old->gone_ns && (l = lost())) {
 		l->overwritten++;
 	}
@@ -413,7 +400,8 @@ static inline void on_state(struct sock *sk, int old, int new)
 
 	switch (new) {
 	case TCP_ESTABLISHED:
-		if (old == TCP_SYN_SENT)
+		/* From SYN_RECV with a file: both ends called connect() (RFC 9293, 3.5). */
+		if (old == TCP_SYN_SENT || (GET(sk, sk_socket) && flow_of(key)))
 			on_established(sk);
 		else
 			on_child(sk);
