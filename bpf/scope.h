@@ -17,13 +17,18 @@ static inline u32 current_tgid(void)
 	return bpf_get_current_pid_tgid() >> 32;
 }
 
-/* Whether the running process is traced. */
+/*
+ * Whether the running process is traced.  Where tracing programs cannot ask for a cgroup
+ * (before kernel 5.15, the loader tries it), user space keeps the cgroup's tgids in the map.
+ */
 static inline int in_scope(struct config *c, u32 tgid)
 {
 	if (c->scope == SCOPE_ALL)
 		return 1;
+#ifdef ANCESTOR_CGROUP
 	if (c->scope == SCOPE_CGROUP)
 		return bpf_get_current_ancestor_cgroup_id(c->cgroup_level) == c->cgroup_id;
+#endif
 	return map_get(MAP(MAP_TGIDS), &tgid) != NULL;
 }
 

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import platform
+import re
 import resource
 import struct
 from collections.abc import Iterator
@@ -60,7 +61,7 @@ def unlimit_memory() -> None:
 def load_program(
     kind: int, instructions: bytes, name: str, attach_type: int = 0, btf_id: int = 0
 ) -> int:
-    """Load a GPL program; returns its fd.  The verifier's last words go into the OSError."""
+    """Load a GPL program; returns its fd.  The verifier's last sentence goes into the OSError."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
     licence = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(1 << 20)
@@ -89,8 +90,19 @@ def load_program(
         try:
             return attempt(1)
         except OSError:
-            words = log.value.decode(errors="replace").strip().splitlines()[-6:]
-            raise OSError(error.errno, "; ".join([error.strerror or "", *words])) from None
+            said = _verdict(log.value.decode(errors="replace"))
+            raise OSError(error.errno, "; ".join(filter(None, (error.strerror, said)))) from None
+
+
+def _verdict(log: str) -> str:
+    """The verifier's last sentence: instructions and statistics around it help nobody here."""
+    lines = (line.strip() for line in log.splitlines())
+    words = [
+        line
+        for line in lines
+        if line and not re.match(r"processed \d|(verification|stack depth|max_states)\b", line)
+    ]
+    return words[-1] if words else ""
 
 
 def link_cgroup(program: int, cgroup: int, attach_type: int) -> int:

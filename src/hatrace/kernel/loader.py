@@ -146,7 +146,10 @@ class _Loading:
 
     def _defines(self) -> tuple[str, ...]:
         accept_arguments = self._btf.arguments("inet_csk_accept") or 2
-        return (f"TARGETS={self._order.sizes.targets}", f"ACCEPT_ARGUMENTS={accept_arguments}")
+        defines = (f"TARGETS={self._order.sizes.targets}", f"ACCEPT_ARGUMENTS={accept_arguments}")
+        if preflight.knows_ancestor_cgroup(self._btf):
+            return (*defines, "ANCESTOR_CGROUP=1")
+        return defines
 
     def run(self) -> tuple[dict[str, Any], list[int]]:
         """Attach everything; returns the answer and the fds it speaks of."""

@@ -1,4 +1,4 @@
-"""Can it run here?  Asked of each rung by trying its rarest hook with an empty program.
+"""Can it run here?  Asked of each rung by trying a hook of each kind.
 
 A no explains itself in one sentence.  Nothing stays attached: every fd is closed again.
 """
@@ -18,8 +18,14 @@ from hatrace.kernel.rungs import LADDER, Hook, Rung, Via
 NETLINK = "netlink"
 """The rung below all others: sock_diag and /proc, no BPF."""
 
-_RETURN_0 = bytes.fromhex("b700000000000000 9500000000000000")
-_RETURN_1 = bytes.fromhex("b700000001000000 9500000000000000")
+_READ = "bfa1000000000000 07010000f8ffffff b702000008000000 b703000000000000 8500000071000000"
+"""r1 = r10 - 8; r2 = 8; r3 = 0; call bpf_probe_read_kernel (113): what every hook does first."""
+_READ_RETURN_0 = bytes.fromhex(_READ + "b700000000000000 9500000000000000")
+_READ_RETURN_1 = bytes.fromhex(_READ + "b700000001000000 9500000000000000")
+_ANCESTOR_CGROUP = bytes.fromhex(
+    "b701000000000000 850000007b000000 b700000000000000 9500000000000000"
+)
+"""r1 = 0; call bpf_get_current_ancestor_cgroup_id (123); return 0."""
 
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN"}
 _CAPABILITIES |= {38: "CAP_PERFMON", 39: "CAP_BPF"}
@@ -131,11 +137,11 @@ def _has_cgroup(rung: Rung) -> Answer | None:
     )
 
 
-def _try(hook: Hook, btf: libbpf.Btf) -> str:
-    """Attach an empty program for a moment; empty: it worked."""
+def _try(hook: Hook, btf: libbpf.Btf, code: bytes = b"") -> str:
+    """Attach a program that reads kernel memory, or ``code``, for a moment; empty: it worked."""
     opened: list[int] = []
     try:
-        code = _RETURN_1 if hook.via is Via.CGROUP else _RETURN_0
+        code = code or (_READ_RETURN_1 if hook.via is Via.CGROUP else _READ_RETURN_0)
         kprobe = hook.via in (Via.KPROBE, Via.KRETPROBE)
         typed = not kprobe and hook.via is not Via.CGROUP
         opened.append(
@@ -155,6 +161,12 @@ def _try(hook: Hook, btf: libbpf.Btf) -> str:
         for fd in opened:
             os.close(fd)
     return ""
+
+
+def knows_ancestor_cgroup(btf: libbpf.Btf) -> bool:
+    """Whether tracing programs may call bpf_get_current_ancestor_cgroup_id (kernel 5.15)."""
+    hook = next(hook for hook in LADDER[0].hooks if hook.via is Via.TRACEPOINT)
+    return not _try(hook, btf, _ANCESTOR_CGROUP)
 
 
 def _first_words(error: OSError) -> str:
