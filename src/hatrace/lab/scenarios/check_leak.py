@@ -35,13 +35,14 @@ backend app
 def play(stage: Stage, binary: Path | None) -> Running:
     """Start it: 8 check sockets leak per interval, while traffic goes on."""
     front, service, check = stage.port(), stage.port(), stage.port()
-    start(
-        stage,
-        [Serve("echo", service), Serve("http", check), Call("close", front, per_second=4)],
-    )
+    addresses = {n: f"127.0.1.{n}" for n in range(1, SERVERS + 1)}
+    peers: list[Serve | Call] = [Call("close", front, per_second=4)]
+    for address in addresses.values():
+        peers += [Serve("echo", service, address=address), Serve("http", check, address=address)]
+    start(stage, peers)
     servers = "\n".join(
-        f"    server s{n} 127.0.0.1:{service}{' backup' if n > SERVERS // 2 else ''}"
-        for n in range(1, SERVERS + 1)
+        f"    server s{n} {address}:{service}{' backup' if n > SERVERS // 2 else ''}"
+        for n, address in addresses.items()
     )
     config = CONFIG.format(front=front, check=check, inter=INTER_S, servers=servers)
     faults = shim.environment([shim.connected(check)], stage.directory)
