@@ -8,6 +8,7 @@ from pathlib import Path
 from hatrace.errors import EnvironmentLacks
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.sockets.holders import all_pids
+from hatrace.sockets.members import members as sockets_members
 from hatrace.sockets.names import comm
 
 
@@ -18,6 +19,8 @@ def members(scope: Scope, haproxy: frozenset[int]) -> frozenset[int]:
         return frozenset(pid for pid in all_pids() if comm(pid) in names)
     if scope.kind is ScopeKind.PID:
         return _descendants(pids_of(scope)) | haproxy
+    if scope.kind is ScopeKind.CGROUP:  # for fd tables, and for kernels before 5.15
+        return frozenset(sockets_members(scope))
     return haproxy if scope.kind is ScopeKind.HAPROXY else frozenset()
 
 
