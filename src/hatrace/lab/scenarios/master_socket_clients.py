@@ -10,11 +10,12 @@ from hatrace.lab.scenario import Expected, Running, Scenario
 from hatrace.lab.scenarios._plain import plain_config
 from hatrace.lab.stage import Stage
 
-INTERVAL_S = 1.0
+INTERVAL_S = 2.0
+PER_SECOND = 2.0
 
 
 def play(stage: Stage, binary: Path | None) -> Running:
-    """Start it: one more client each second, each asks once and holds its slot."""
+    """Start it: two more clients a second, each asks once and holds its slot."""
     config, facts = plain_config(stage)
     instance = haproxy.start(stage, config, binary)
     holder = start(
@@ -23,7 +24,7 @@ def play(stage: Stage, binary: Path | None) -> Running:
             Call(
                 "hold",
                 str(instance.master),
-                per_second=1 / INTERVAL_S,
+                per_second=PER_SECOND,
                 send="prompt\nshow proc\n",
                 most=40,
             )
