@@ -134,6 +134,8 @@ def _more_than_a_check(flow: Flow, place: Place) -> str:
     """What this flow did that no check does; empty: nothing."""
     if flow.sent_bytes > LIMITS.sent_bytes or flow.received_bytes > LIMITS.received_bytes:
         return "it carried more than a check does"
+    if flow.sent_bytes and _only_plain_tcp(place):
+        return "it carried data, which a plain TCP check does not"
     start_ns = flow.connect_ns or flow.established_ns
     moved_ns = flow.moved_ns - start_ns
     if start_ns and moved_ns > longest_check_ns(place) + LIMITS.slack_ns:
@@ -142,6 +144,12 @@ def _more_than_a_check(flow: Flow, place: Place) -> str:
     if flow.connect_ns and lived_ns > longest_check_ns(place) + LIMITS.slack_ns:
         return f"it was held for {lived_ns / 1e9:.1f} s and let go, when a check is over before"
     return ""
+
+
+def _only_plain_tcp(place: Place) -> bool:
+    """Whether all that is checked here is that a connection comes about."""
+    kinds = [one.settings.kind for one in place.checks]
+    return bool(kinds) and not place.agents and all(kind == "tcp" for kind in kinds)
 
 
 def longest_check_ns(place: Place) -> int:
@@ -185,8 +193,6 @@ def _takes_no_sessions(server: Server) -> bool:
 
 def _spoke(flow: Flow, place: Place) -> Attribution:
     """A flow with little data, over in a check's time or still open; no rhythm known."""
-    if place.checks and all(one.settings.kind == "tcp" for one in place.checks) and flow.sent_bytes:
-        return _session(Confidence.LIKELY, "it carried data, which a plain TCP check does not")
     if place.agents and not flow.sent_bytes:
         return Attribution(Role.AGENT, "", Confidence.POSSIBLE, "it was told something unasked")
     if not flow.held and flow.flags & Flag.RST_SENT:
