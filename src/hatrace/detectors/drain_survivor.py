@@ -37,6 +37,8 @@ class Thresholds:
     """`shutdown sessions` ends them within 70 ms (measured); idle ones of the pool follow."""
     adopted_ns: int = SECOND_NS
     """A server that was out when hatrace came has been out for a while."""
+    first_ns: int = 2 * SECOND_NS
+    """HAProxy has answered all first questions by then."""
     handover_ns: int = 15 * SECOND_NS
     """After a reload the old worker may serve out ordinary sessions."""
     sample: int = 20
@@ -102,7 +104,8 @@ class DrainSurvivor:
             retired = retired_ns(world, one.process)
             since = min(first_ns, retired) if retired is not None else first_ns
             return world.now_ns - since >= self._limits.handover_ns
-        adopted = first_ns == self._began and one.preexisting == one.count
+        early = first_ns - (self._began or first_ns) <= self._limits.first_ns
+        adopted = early and one.preexisting == one.count
         return seen_ns >= (self._limits.adopted_ns if adopted else self._limits.settle_ns)
 
     def _finding(self, world: World, one: Survivor) -> Finding:

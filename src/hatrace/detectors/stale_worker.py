@@ -46,7 +46,8 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
-SESSIONS = (Role.SERVER, Role.CLIENT, Role.UNKNOWN, Role.PEERS)
+OUTBOUND = (Role.SERVER, Role.PEERS)
+SESSIONS = (*OUTBOUND, Role.CLIENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ def _targets(world: World, pid: int) -> tuple[Target, ...]:
     found = [
         one
         for one in world.targets.values()
-        if one.pid == pid and one.open > 0 and world.target_attribution(one).role in SESSIONS
+        if one.pid == pid and one.open > 0 and world.target_attribution(one).role in OUTBOUND
     ]
     return tuple(sorted(found, key=lambda one: (-one.open, one.index)))
 
