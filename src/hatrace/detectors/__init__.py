@@ -11,6 +11,7 @@ from typing import Protocol
 
 from hatrace.detectors.check_leak import CheckLeak
 from hatrace.detectors.drain_survivor import DrainSurvivor
+from hatrace.detectors.halves import Shared
 from hatrace.detectors.known import Known
 from hatrace.detectors.master_socket import MasterSocket
 from hatrace.detectors.not_accepting import NotAccepting
@@ -34,9 +35,10 @@ class Detector(Protocol):
 
 def create(known: Known) -> list[Detector]:
     """All detectors, fresh; ``known``: published bugs by HAProxy version and slug."""
+    sides = Shared()
     return [
-        CheckLeak(known),
-        StreamLeak(known),
+        CheckLeak(known, sides),
+        StreamLeak(known, sides),
         MasterSocket(known),
         DrainSurvivor(known),
         StaleWorker(known),

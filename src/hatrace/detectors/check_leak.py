@@ -19,7 +19,7 @@ from hatrace.detectors import forecast, steps, words
 from hatrace.detectors.caveats import caveat, unreadable
 from hatrace.detectors.check_groups import THRESHOLDS, Group, Thresholds, groups, over
 from hatrace.detectors.growth import growth, total
-from hatrace.detectors.halves import split
+from hatrace.detectors.halves import Shared
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.matching import Matcher
 from hatrace.detectors.memory import Memory
@@ -47,14 +47,17 @@ class CheckLeak:
 
     slug = "check-leak"
 
-    def __init__(self, known: Known, thresholds: Thresholds = THRESHOLDS) -> None:
+    def __init__(
+        self, known: Known, sides: Shared | None = None, thresholds: Thresholds = THRESHOLDS
+    ) -> None:
         self._known = known
+        self._sides = sides or Shared()
         self._limits = thresholds
         self._memory = Memory()
 
     def observe(self, world: World) -> Iterable[Finding]:
         matcher = Matcher(world)
-        flows = split(world, matcher).checks
+        flows = self._sides.of(world, matcher).checks
         found = [leak for group in groups(world, flows) if (leak := self._leak(world, group))]
         rates = {
             pid: total([leak.growth for leak in found if leak.group.pid == pid])

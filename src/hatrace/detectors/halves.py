@@ -46,6 +46,21 @@ class Sides:
     checks: tuple[Flow, ...]
 
 
+class Shared:
+    """The sides of one look, worked out once for the detectors that share this."""
+
+    def __init__(self) -> None:
+        self._at: tuple[int, int] | None = None
+        self._sides = Sides((), ())
+
+    def of(self, world: World, matcher: Matcher) -> Sides:
+        """As `split`; the same again within one tick of one world."""
+        at = (id(world), world.now_ns)
+        if at != self._at:
+            self._at, self._sides = at, split(world, matcher)
+        return self._sides
+
+
 def gone(flow: Flow) -> bool:
     """Whether the peer has left: it sent FIN or a reset, or both sides are through."""
     return flow.state in (State.CLOSE, State.CLOSE_WAIT, State.LAST_ACK)

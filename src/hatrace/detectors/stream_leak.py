@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from hatrace.detectors import forecast, stream_words
 from hatrace.detectors.growth import SECOND_NS, growth, total
-from hatrace.detectors.halves import Unit, split
+from hatrace.detectors.halves import Shared, Unit
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.matching import Matcher, wrong_ns
 from hatrace.detectors.memory import Memory
@@ -59,8 +59,11 @@ class StreamLeak:
 
     slug = "stream-leak"
 
-    def __init__(self, known: Known, thresholds: Thresholds = THRESHOLDS) -> None:
+    def __init__(
+        self, known: Known, sides: Shared | None = None, thresholds: Thresholds = THRESHOLDS
+    ) -> None:
         self._known = known
+        self._sides = sides or Shared()
         self._limits = thresholds
         self._memory = Memory()
 
@@ -77,7 +80,7 @@ class StreamLeak:
 
     def _groups(self, world: World, matcher: Matcher) -> list[Group]:
         found: dict[tuple[int, str], list[Verdict]] = {}
-        for unit in split(world, matcher).sessions:
+        for unit in self._sides.of(world, matcher).sessions:
             verdict = judge(world, unit, matcher, self._limits)
             if verdict is not None:
                 found.setdefault((unit.pid, _proxy(world, unit)), []).append(verdict)
