@@ -10,12 +10,12 @@ from hatrace.lab.scenario import Expected, Running, Scenario
 from hatrace.lab.scenarios._plain import plain_config
 from hatrace.lab.stage import Stage
 
-INTERVAL_S = 2.0
-PER_SECOND = 2.0
+INTERVAL_S = 3.0
+PER_SECOND = 1.0
 
 
 def play(stage: Stage, binary: Path | None) -> Running:
-    """Start it: two more clients a second, each asks once and holds its slot."""
+    """Start it: one more client a second, each asks once and holds its slot."""
     config, facts = plain_config(stage)
     instance = haproxy.start(stage, config, binary)
     holder = start(

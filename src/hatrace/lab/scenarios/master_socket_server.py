@@ -10,12 +10,12 @@ from hatrace.lab.scenario import Expected, Running, Scenario
 from hatrace.lab.scenarios._plain import plain_config
 from hatrace.lab.stage import Stage
 
-INTERVAL_S = 2.0
-PER_SECOND = 2.0
+INTERVAL_S = 3.0
+PER_SECOND = 1.0
 
 
 def play(stage: Stage, binary: Path | None) -> Running:
-    """Start it: twice a second a client connects and leaves, and its slot stays taken."""
+    """Start it: each second a client connects and leaves, and its slot stays taken."""
     config, facts = plain_config(stage)
     path = haproxy.master_path(stage)
     instance = haproxy.start(
