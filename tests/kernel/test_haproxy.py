@@ -274,6 +274,32 @@ def test_a_stopped_worker_costs_its_master_nothing(binary: Path | None, tmp_path
         seen.until(lambda: [e for e in seen.all(Trouble) if e.over])
 
 
+def test_a_standalone_process_in_a_chroot(tmp_path: Path) -> None:
+    """It opens its files and sockets before it enters the chroot: they lie outside."""
+    (tmp_path / "jail").mkdir()
+    stats = f"stats socket {tmp_path}/stats.sock level admin"
+    text = CONFIG.format(stats=f"{stats}\n    chroot {tmp_path}/jail")
+    (tmp_path / "haproxy.cfg").write_text(text)
+    command = [builds.system(), "-db", "-f", "haproxy.cfg"]
+    environment = {**os.environ, "PWD": str(tmp_path)}
+    started = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL, env=environment)
+    try:
+        pid = started.pid
+        jail = str(tmp_path / "jail")
+        assert eventually(lambda: str(Path(f"/proc/{pid}/root").readlink()) == jail)
+        sampler = Sampler([pid], state_dir=tmp_path / "run", rhythm=QUICK)
+        sampler.start()
+        seen = Watched(sampler)
+        seen.until(lambda: seen.all(Servers))
+        sampler.stop()
+        (process,) = seen.processes().values()
+        assert (process.kind, process.root) == (Kind.STANDALONE, "/")
+        assert len(seen.all(Configured)) == 1
+    finally:
+        started.terminate()
+        started.wait(30)
+
+
 def test_haproxy_is_killed_while_traced(tmp_path: Path) -> None:
     with running(None, tmp_path) as haproxy, sampling(haproxy) as seen:
         seen.until(lambda: seen.all(Servers))

@@ -61,6 +61,7 @@ class Configuration:
     """Lines of `global` by keyword; of `stats` by its second word, too."""
     global_place: Place | None = None
     sections: tuple[Section, ...] = ()
+    peer_sections: int = 0
     peers: int = 0
     logs: tuple[str, ...] = ()
     """Where it logs to, as configured: ``/dev/log``, ``ring@r1``, ``192.0.2.1:514`` ..."""
@@ -76,6 +77,9 @@ def read(
     reader = _Reader(dict(environment or {}), local_peer)
     left = LIMIT_BYTES
     for path in chain.from_iterable(map(files_of, files)):
+        if not path.is_file():
+            why = "is no regular file" if path.exists() else "is not there"
+            raise FileNotFoundError(f"{path} {why}")
         with path.open(encoding="utf-8", errors="surrogateescape") as file:
             text = file.read(left)
         left -= len(text)
@@ -154,7 +158,7 @@ class _Reader:
         elif self._section == "global":
             self._result.global_place = self._result.global_place or self._place
         elif self._section == "peers":
-            self._result.peers += 1
+            self._result.peer_sections += 1
 
     def _address(self, text: str) -> Address | None:
         return config_words.address(config_words.expanded(text, self._environment))
@@ -196,6 +200,7 @@ class _Reader:
         if words[0] == "bind" and len(words) > 1:
             self._bind(f"peers {self._name}", words[1])
         elif words[0] in ("peer", "server") and len(words) > 1:
+            self._result.peers += 1
             if len(words) > 2:
                 self._endpoint("peers", words[1], words[2])
             if len(words) > 2 and words[1] == self._local_peer:

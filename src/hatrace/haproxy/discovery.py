@@ -206,6 +206,7 @@ def _replaced(
 def _process(found: _Found, stat: procfs.Stat, kind: Kind, parent: _Found | None) -> Process:
     """As `model.topology` has it.  A worker may have gone into a chroot: its master has not."""
     above = parent if parent is not None else found
+    files = _files_of(above)
     return Process(
         pid=stat.pid,
         kind=kind,
@@ -216,12 +217,34 @@ def _process(found: _Found, stat: procfs.Stat, kind: Kind, parent: _Found | None
         fd_limit=procfs.fd_limit(stat.pid),
         fd_used=procfs.fd_used(stat.pid),
         netns=found.netns,
-        config_files=config_paths(above.arguments, procfs.link(above.stat.pid, "cwd") or "/"),
+        config_files=files,
         command_line=found.words,
         container_pid=found.inner,
-        root=above.root,
+        root=_root_of(above.root, files),
         stopped=stat.state in "Tt",
     )
+
+
+def _files_of(found: _Found) -> tuple[str, ...]:
+    """Relative ones from its working directory, or from $PWD if it has left that (`chroot`)."""
+    pid = found.stat.pid
+    files = config_paths(found.arguments, procfs.link(pid, "cwd") or "/")
+    if not files or _exists(found.root, files[0]) or _exists("/", files[0]):
+        return files
+    began_in = procfs.environment(pid).get("PWD", "")
+    other = config_paths(found.arguments, began_in) if began_in else files
+    return other if _exists("/", other[0]) else files
+
+
+def _exists(root: str, path: str) -> bool:
+    return Path(procfs.inside(root, path)).exists()
+
+
+def _root_of(root: str, files: tuple[str, ...]) -> str:
+    """Where its paths begin: not in a root that it entered (`chroot`) after it had read them."""
+    if root == "/" or root.startswith("/proc/") or not files:
+        return root
+    return root if _exists(root, files[0]) else "/"
 
 
 def config_paths(given: Arguments, cwd: str) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from hatrace.model.address import packed
@@ -48,12 +49,14 @@ class ServerStat:
 def stat(text: str) -> dict[str, ServerStat]:
     """`show stat`: servers by ``backend/server``."""
     table = csv.reader(io.StringIO(text.removeprefix("# ")), strict=False)
-    names = next(table, [])
     found = {}
-    for cells in table:
-        row = dict(zip(names, cells, strict=False))
-        if row.get("type") == SERVER_ROW and row["pxname"] not in INTERNAL_BACKENDS:
-            found[f"{row['pxname']}/{row['svname']}"] = _server_stat(row)
+    with suppress(csv.Error):
+        names = next(table, [])
+        for cells in table:
+            row = dict(zip(names, cells, strict=False))
+            backend, name = row.get("pxname", ""), row.get("svname", "")
+            if row.get("type") == SERVER_ROW and backend not in INTERNAL_BACKENDS:
+                found[f"{backend}/{name}"] = _server_stat(row)
     return found
 
 
@@ -100,7 +103,8 @@ def servers_state(text: str) -> tuple[ServerState, ...]:
             names = words[1:]
         elif len(words) == len(names) > 1:
             row = dict(zip(names, words, strict=True))
-            if row["be_name"] not in INTERNAL_BACKENDS:
+            named = "be_name" in row and "srv_name" in row
+            if named and row["be_name"] not in INTERNAL_BACKENDS:
                 found.append(_server_state(row))
     return tuple(found)
 
@@ -149,7 +153,7 @@ def processes(text: str) -> tuple[ListedProcess, ...]:
         elif line.strip() and names:
             cells = re.split(r"\s{2,}|\t+", line.strip())
             row = dict(zip(names, cells, strict=False))
-            if row["PID"].isdecimal() and len(cells) >= len(names) - 1:
+            if row.get("PID", "").isdecimal() and len(cells) >= len(names) - 1:
                 found.append(_listed(row, old))
     return tuple(found)
 

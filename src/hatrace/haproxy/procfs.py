@@ -76,6 +76,34 @@ def link(pid: int, name: str) -> str | None:
         return None
 
 
+def inside(root: str, path: str) -> str:
+    """Where ``path`` of a process with this root lies for us, symbolic links followed.
+
+    The kernel would follow an absolute link (/var/run to /run) from *our* root.  More than 40
+    links (MAXSYMLINKS): the path is left as it is.
+    """
+    if root in ("", "/"):
+        return path
+    done: list[str] = []
+    rest = path.strip("/").split("/")
+    links = 0
+    while rest and links <= 40:
+        part = rest.pop(0)
+        if part == "..":
+            done = done[:-1]
+        elif part not in ("", "."):
+            here = Path(root, *done, part)
+            try:
+                target = str(here.readlink())
+            except OSError:
+                done.append(part)
+                continue
+            links += 1
+            done = [] if target.startswith("/") else done
+            rest = [*target.strip("/").split("/"), *rest]
+    return str(Path(root, *done)) if not rest else root.rstrip("/") + path
+
+
 def namespace(pid: int, kind: str) -> int | None:
     """Inode of its namespace ``net``, ``mnt`` ...; None: gone or not readable."""
     target = link(pid, f"ns/{kind}")

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from hatrace.errors import EnvironmentLacks
+from hatrace.haproxy import procfs
 from hatrace.haproxy.config_words import address
 from hatrace.model.address import is_unspecified, printable
 from hatrace.model.topology import CommandSocket
@@ -216,7 +217,7 @@ def _target(path: str, root: str) -> tuple[socket.socket, str | tuple[str, int]]
         if where.path.startswith("@"):
             target = f"\0{where.path[1:]}".ljust(_UNIX_PATH_BYTES + 1, "\0")
         else:
-            target = root.rstrip("/") + where.path
+            target = procfs.inside(root, where.path)
         return socket.socket(socket.AF_UNIX), target
     if where is None or where.host is None or not where.low:
         raise OSError(errno.EADDRNOTAVAIL, f"{path!r} is no address that can be connected to")

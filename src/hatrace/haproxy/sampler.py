@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+import traceback
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -111,14 +112,24 @@ class Sampler:
 
     def confirm(self, pid: int) -> None:
         """Asks for what `show sess` and `show fd` of a worker say, as soon as they may be asked."""
-        self._questions.confirm(pid)
-        self._wake.set()
+        if any(each.pid == pid and each.kind is not Kind.MASTER for each in self._processes):
+            self._questions.confirm(pid)
+            self._wake.set()
 
     def _run(self) -> None:
         while not self._stopping:
-            self._round(time.monotonic_ns())
+            try:
+                self._round(time.monotonic_ns())
+            except Exception as error:
+                self._defect(error)
             self._wake.wait(ROUND_S)
             self._wake.clear()
+
+    def _defect(self, error: Exception) -> None:
+        """Something nobody thought of: say where, and go on with what works."""
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        why = f"a defect of hatrace: {error!r} in {Path(at.filename).name}, line {at.lineno}"
+        self._troubles.begin("haproxy", "sampler", why, "please report it, with the capture")
 
     def _round(self, now_ns: int) -> None:
         if now_ns - self._scan_ns >= self._rhythm.scan_s * 1e9:

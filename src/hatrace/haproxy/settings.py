@@ -44,14 +44,8 @@ def load(process: Process) -> Loaded:
 
 
 def _files(process: Process) -> tuple[Path, ...]:
-    """As seen from here.  A worker may have gone into a chroot: its files lie outside."""
-    roots = dict.fromkeys((process.root.rstrip("/"), ""))
-    if not process.config_files:
-        return ()
-    for root in roots:
-        if Path(root + process.config_files[0]).exists():
-            return tuple(Path(root + path) for path in process.config_files)
-    return tuple(Path(process.root.rstrip("/") + path) for path in process.config_files)
+    """As seen from here."""
+    return tuple(Path(procfs.inside(process.root, path)) for path in process.config_files)
 
 
 def stamp_of(files: Iterable[Path]) -> tuple[tuple[str, int], ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -259,3 +260,9 @@ def test_a_folder_stands_for_its_files_in_order(tmp_path: Path) -> None:
 def test_what_cannot_be_read_says_so(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         config.read([tmp_path / "missing.cfg"])
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.cfg")
+    with pytest.raises(OSError, match="no regular file"):
+        config.read([tmp_path / "pipe.cfg"])

@@ -122,3 +122,16 @@ def test_processes_that_are_not_there() -> None:
     assert procfs.fd_used(gone) is None and procfs.fd_limit(gone) is None
     assert procfs.namespace(gone, "net") is None
     assert procfs.socket_inodes(gone) is None and procfs.unix_listeners(gone) == {}
+
+
+def test_absolute_links_of_another_root_stay_inside_it(tmp_path: Path) -> None:
+    (tmp_path / "run/haproxy").mkdir(parents=True)
+    (tmp_path / "var").mkdir()
+    (tmp_path / "var/run").symlink_to("/run")
+    (tmp_path / "var/up").symlink_to("../../../run/./haproxy")
+    (tmp_path / "loop").symlink_to("loop")
+    root = str(tmp_path)
+    assert procfs.inside(root, "/var/run/haproxy/a.sock") == f"{root}/run/haproxy/a.sock"
+    assert procfs.inside(root, "/var/up/a.sock") == f"{root}/run/haproxy/a.sock"
+    assert procfs.inside(root, "/loop/a") == f"{root}/loop/a"
+    assert procfs.inside("/", "/var/run/a.sock") == "/var/run/a.sock"

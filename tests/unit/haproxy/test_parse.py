@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from hatrace.haproxy import parse, servers
+from hatrace.haproxy import lines, parse, servers
 from hatrace.haproxy.config_proxy import ConfiguredServer
 from hatrace.haproxy.config_words import address
 from hatrace.model.address import packed
@@ -170,3 +172,22 @@ def test_trace_sources_and_drops() -> None:
     sinks = "    buf0       : type=buffer, 17 dropped, in-memory ring buffer\n"
     assert dict(parse.drops(sinks)) == {"buf0": 17}
     assert dict(parse.drops(" [.] check      -> none [drp 3]  [Health-check]\n")) == {"check": 3}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_no_garbage_raises(seed: int) -> None:
+    """Real answers with characters changed, dropped and doubled anywhere."""
+    dice = random.Random(seed)
+    for version in VERSIONS:
+        for name in ("stat.csv", "servers_state.txt", "proc.txt", "sess.txt", "fd.txt", "info.txt"):
+            text = list(recorded(version, name))
+            for _ in range(60):
+                at = dice.randrange(len(text))
+                text[at] = dice.choice(["", "\n", "\0", ",", " ", '"', "=", "[", "0x", "\ufffd"])
+            broken = "".join(text)
+            states = parse.servers_state(broken)
+            servers.merged(states, parse.stat(broken), {})
+            parse.processes(broken), parse.info(broken), parse.cli_sockets(broken)
+            parse.servers_connections(broken), list(lines.check_lines(broken))
+            found = lines.descriptors(broken, {each.back_fd for each in lines.streams(broken)})
+            assert all(each.fd >= 0 for each in found)
