@@ -149,8 +149,9 @@ class Setup:
     options: tuple[str, ...] = ()
     """As `Configured.options`: settings and switches that change what leaks."""
     stats_sockets: int = 0
+    peer_sections: int = 0
     peers: int = 0
-    """Sections of peers."""
+    """Peers in all sections, itself included."""
     version: str | None = None
     process: Process | None = None
     """Master or standalone process; None: only files were given."""
