@@ -1,1 +1,1 @@
-"""Kernels of other Debian suites, booted in QEMU with this checkout inside: ``scripts/vm --help``."""
+"""Kernels of other Debian suites in QEMU, with this checkout inside: ``scripts/vm --help``."""

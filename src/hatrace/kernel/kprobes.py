@@ -6,6 +6,7 @@ function's name in config1 and the return-probe bit in config (kernel 4.17).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -15,10 +16,19 @@ import struct
 from pathlib import Path
 
 _PMU = Path("/sys/bus/event_source/devices/kprobe")
+_PARANOID = Path("/proc/sys/kernel/perf_event_paranoid")
 _PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 _ENABLE, _SET_BPF = 0x2400, 0x40042408
 _ATTR_BYTES = 112
 _CLOSE_ON_EXEC = 8
+
+
+def _hint(code: int) -> str:
+    """Debian's and Ubuntu's kernels have a level of paranoia that upstream has not."""
+    with contextlib.suppress(OSError, ValueError):
+        if code == errno.EACCES and int(_PARANOID.read_text()) > 2:
+            return "; kernel.perf_event_paranoid is above 2, which leaves it to CAP_SYS_ADMIN"
+    return ""
 
 
 def open_kprobe(program: int, function: str, returning: bool) -> int:
@@ -48,7 +58,7 @@ def open_kprobe(program: int, function: str, returning: bool) -> int:
     event = int(libc.syscall(number, buffer, -1, 0, -1, _CLOSE_ON_EXEC))
     if event < 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+        raise OSError(code, os.strerror(code) + _hint(code))
     try:
         fcntl.ioctl(event, _SET_BPF, program)
         fcntl.ioctl(event, _ENABLE, 0)

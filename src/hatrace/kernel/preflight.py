@@ -76,16 +76,22 @@ def ask(rung: Rung) -> Answer:
     for condition in (_may_use_bpf, _has_btf, _has_cgroup):
         if answer := condition(rung):
             return answer
+    why = refusal(rung)
+    return Answer(rung.name, not why, why)
+
+
+def refusal(rung: Rung) -> str:
+    """What the kernel says to the first hook of each kind; empty: they attach."""
     libbpf.unlimit_memory()
     first_of_a_kind = {hook.via: hook for hook in reversed(rung.hooks)}
     btf = libbpf.Btf()
     try:
         for hook in first_of_a_kind.values():
             if why := _try(hook, btf):
-                return Answer(rung.name, False, f"{hook.via} {hook.target}: {why}")
+                return f"{hook.via} {hook.target}: {why}"
     finally:
         btf.close()
-    return Answer(rung.name, True)
+    return ""
 
 
 def ladder() -> tuple[Answer, ...]:
@@ -114,9 +120,9 @@ def choose(name: str | None = None) -> Rung | None:
 
 def _may_use_bpf(rung: Rung) -> Answer | None:
     held = capabilities()
-    if "CAP_SYS_ADMIN" in held or {"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"} <= held:
+    if "CAP_SYS_ADMIN" in held or rung.capabilities <= held:
         return None
-    missing = ", ".join(sorted({"CAP_BPF", "CAP_PERFMON", "CAP_NET_ADMIN"} - held))
+    missing = ", ".join(sorted(rung.capabilities - held))
     return Answer(rung.name, False, f"this process lacks {missing}", "run it as root (sudo)")
 
 

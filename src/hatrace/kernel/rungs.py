@@ -62,6 +62,12 @@ class Rung:
     def needs_cgroup(self) -> bool:
         return any(hook.via is Via.CGROUP for hook in self.hooks)
 
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """What a process without root needs (measured: docs/kernels.md); less is refused."""
+        needed = {"CAP_BPF", "CAP_PERFMON"}
+        return frozenset(needed | {"CAP_NET_ADMIN"} if self.needs_cgroup else needed)
+
 
 _TRACE_RAW_TP, _TRACE_FENTRY, _TRACE_FEXIT, _TRACE_ITER = 23, 24, 25, 28
 

@@ -1,0 +1,108 @@
+"""The rungs' tests on every kernel, and a table of what each rung saw there."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import xml.etree.ElementTree as xml
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vm import images, machine
+from vm.kernels import Kernel
+from vm.table import page
+
+PAGE = images.TOP / "docs/kernels.md"
+
+TESTS = ("tests/kernel/test_rungs.py", "tests/kernel/test_ladder.py")
+COMMAND = (
+    "export CI=true HATRACE_RUNGS={rungs}; "
+    "python3 -m vm.facts >/out/facts.json; "
+    "python3 -m pytest -q -p no:cacheprovider --junitxml=/out/junit.xml " + " ".join(TESTS)
+)
+LOCKDOWN = "lockdown=confidentiality"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one boot of one kernel gave."""
+
+    kernel: Kernel
+    release: str
+    code: int
+    seconds: float
+    passed: int = 0
+    failed: tuple[str, ...] = ()
+    about: dict[str, Any] = field(default_factory=dict)
+    """What `vm.facts` found: versions, the ladder's answers, capabilities."""
+    sees: dict[str, dict[str, str]] = field(default_factory=dict)
+    """Fact → rung → the word for it, from the tests' records."""
+
+
+def run(kernels: Sequence[Kernel], write: bool, again: bool) -> int:
+    """All of them, one after the other; 0 if every test passed on each."""
+    outcomes, locked = [], []
+    for kernel in kernels:
+        images.kernel_folder(kernel, again)
+        images.root_image(kernel.userland, again)
+        outcomes.append(_boot(kernel, "fentry,kprobe,cgroup"))
+        locked.append(_boot(kernel, "none", LOCKDOWN))
+    text = page(outcomes, locked)
+    print(text)
+    if write:
+        PAGE.write_text(text)
+    return 1 if any(outcome.code for outcome in (*outcomes, *locked)) else 0
+
+
+def _boot(kernel: Kernel, rungs: str, append: str = "") -> Outcome:
+    """``rungs``: what must work there; the tests hold it against what does."""
+    images.say(f"kernel {kernel.name} {append}".rstrip())
+    with tempfile.TemporaryDirectory() as name:
+        out = Path(name)
+        order = machine.Order(
+            kernel, COMMAND.format(rungs=rungs), out=out, append=append, limit_s=900, capture=True
+        )
+        result = machine.run(order)
+        outcome = _outcome(kernel, result, out)
+    images.say(
+        f"{result.release}: {outcome.passed} passed, {len(outcome.failed)} failed, "
+        f"{result.seconds:.0f} s, exit code {result.code}"
+    )
+    if result.code:
+        print(result.output[-20_000:])
+        print("".join(result.console.splitlines(keepends=True)[-20:]))
+    return outcome
+
+
+def _outcome(kernel: Kernel, result: machine.Result, out: Path) -> Outcome:
+    about = out / "facts.json"
+    tests = out / "junit.xml"
+    passed, failed, sees = _read(tests) if tests.exists() else (0, (), {})
+    return Outcome(
+        kernel,
+        result.release,
+        result.code,
+        result.seconds,
+        passed,
+        failed,
+        json.loads(about.read_text() or "{}") if about.exists() else {},
+        sees,
+    )
+
+
+def _read(junit: Path) -> tuple[int, tuple[str, ...], dict[str, dict[str, str]]]:
+    """(passed, names of those that failed, fact → rung → word) of pytest's report."""
+    passed, failed = 0, []
+    sees: dict[str, dict[str, str]] = {}
+    for case in xml.parse(junit).getroot().iter("testcase"):
+        wrong = case.find("failure") is not None or case.find("error") is not None
+        if wrong:
+            failed.append(case.get("name", "?"))
+        elif case.find("skipped") is None:
+            passed += 1
+        words = {each.get("name"): each.get("value") or "" for each in case.iter("property")}
+        if fact := words.get("fact"):
+            sees.setdefault(fact, {})[words["rung"]] = "**wrong**" if wrong else words["sees"]
+    return passed, tuple(failed), sees

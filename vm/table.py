@@ -1,0 +1,85 @@
+"""docs/kernels.md out of the matrix's outcomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vm.matrix import Outcome
+
+RUNGS = ("fentry", "kprobe", "cgroup")
+
+HEAD = """\
+# Kernels: what each rung sees where
+
+Written by `scripts/vm matrix --write` on {date}; do not edit.  Every kernel is Debian's own, booted in
+QEMU (software emulation, so no times of programs are given here: docs/overhead.md has those), and each
+cell is a test that ran there: tests/kernel/test_rungs.py and test_ladder.py.
+"""
+
+
+def page(outcomes: Sequence[Outcome], locked: Sequence[Outcome]) -> str:
+    """The whole page; ``locked``: the same kernels under lockdown=confidentiality."""
+    parts = [
+        HEAD.format(date=datetime.now(tz=UTC).date().isoformat()),
+        "## The kernels\n\n" + _grid(_machines(outcomes)),
+        "bullseye's python is 3.9 and hatrace needs 3.11, so 5.10 runs with bookworm's python and "
+        "bcc, and bullseye's HAProxy.\n",
+        "## The ladder\n\n" + _grid(_ladder(outcomes, locked)),
+        "## What a rung sees\n\n" + _grid(_facts(outcomes)),
+        "## Capabilities\n\nWithout root, a rung needs these, each of them (a process without one "
+        "was refused), and no others:\n\n" + _grid(_capabilities(outcomes)),
+    ]
+    return "\n".join(parts)
+
+
+def _machines(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
+    yield "kernel", "release", "python", "bcc", "HAProxy", "tests passed", "failed", "seconds"
+    for one in outcomes:
+        about = one.about
+        versions = (str(about.get(name, "?")) for name in ("python", "bcc", "haproxy"))
+        failed = ", ".join(one.failed) or "0"
+        yield one.kernel.name, one.release, *versions, str(one.passed), failed, f"{one.seconds:.0f}"
+
+
+def _ladder(outcomes: Iterable[Outcome], locked: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
+    yield "kernel", *(f"`{rung}`" for rung in RUNGS)
+    for one in outcomes:
+        yield one.kernel.name, *_answers(one)
+    for one in locked:
+        yield f"{one.kernel.name}, lockdown=confidentiality", *_answers(one)
+
+
+def _answers(one: Outcome) -> Iterator[str]:
+    answers = one.about.get("ladder", {})
+    for rung in RUNGS:
+        yield str(answers.get(rung, "?")) or "works"
+
+
+def _facts(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
+    """A column for each rung: the word, where all kernels agree; else word by kernel."""
+    yield "fact", *(f"`{rung}`" for rung in RUNGS)
+    for fact in dict.fromkeys(fact for one in outcomes for fact in one.sees):
+        cells = []
+        for rung in RUNGS:
+            words = {o.kernel.name: o.sees.get(fact, {}).get(rung, "not run") for o in outcomes}
+            differ = len(set(words.values())) > 1
+            by_kernel = ", ".join(f"{name}: {word}" for name, word in words.items())
+            cells.append(by_kernel if differ else next(iter(words.values())))
+        yield fact, *cells
+
+
+def _capabilities(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
+    yield "kernel", *(f"`{rung}`" for rung in RUNGS)
+    for one in outcomes:
+        needs = one.about.get("capabilities", {})
+        yield one.kernel.name, *(", ".join(needs.get(rung) or ["?"]) for rung in RUNGS)
+
+
+def _grid(rows: Iterable[tuple[str, ...]]) -> str:
+    """A Markdown table; the first row is its head."""
+    head, *rest = rows
+    lines = [head, tuple("---" for _ in head), *rest]
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
