@@ -42,6 +42,10 @@ class Thresholds:
 THRESHOLDS = Thresholds()
 
 
+Place = tuple[int, bytes, int]
+"""Process, remote address, port."""
+
+
 @dataclass(frozen=True, slots=True)
 class Group:
     """The check sockets of one process to one address and port."""
@@ -63,6 +67,10 @@ class Group:
     """These, and those that take sessions there."""
 
     @property
+    def key(self) -> Place:
+        return self.pid, self.address, self.port
+
+    @property
     def endpoint(self) -> str:
         return endpoint(self.address, self.port)
 
@@ -73,13 +81,13 @@ class Group:
 
 
 def groups(world: World, flows: Iterable[Flow]) -> list[Group]:
-    found: dict[tuple[int, bytes, int], list[Flow]] = {}
+    found: dict[Place, list[Flow]] = {}
     for flow in flows:
         found.setdefault((flow.pid, flow.raddr, flow.rport), []).append(flow)
     return [_group(world, key, members) for key, members in sorted(found.items())]
 
 
-def _group(world: World, key: tuple[int, bytes, int], flows: Sequence[Flow]) -> Group:
+def _group(world: World, key: Place, flows: Sequence[Flow]) -> Group:
     pid, address, port = key
     servers = world.servers.get(pid) or next(iter(world.servers.values()), ())
     users = [one for one in servers if _health(one, key) or _agent(one, key)]
@@ -110,11 +118,11 @@ def _sureness(said: Attribution) -> tuple[int, str]:
     ), said.label
 
 
-def _health(server: Server, key: tuple[int, bytes, int]) -> bool:
+def _health(server: Server, key: Place) -> bool:
     return server.checked and (server.check_address, server.check_port) == key[1:]
 
 
-def _agent(server: Server, key: tuple[int, bytes, int]) -> bool:
+def _agent(server: Server, key: Place) -> bool:
     return server.agent_checked and (server.agent_address, server.agent_port) == key[1:]
 
 

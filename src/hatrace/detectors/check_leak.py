@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from hatrace.detectors import forecast, steps, words
 from hatrace.detectors.caveats import caveat, unreadable
-from hatrace.detectors.check_groups import THRESHOLDS, Group, Thresholds, groups, over
+from hatrace.detectors.check_groups import THRESHOLDS, Group, Place, Thresholds, groups, over
 from hatrace.detectors.growth import growth, total
 from hatrace.detectors.halves import Shared
 from hatrace.detectors.known import Known, named
@@ -39,6 +39,7 @@ class Leak:
 
     group: Group
     over: tuple[Flow, ...]
+    confidence: Confidence
     growth: Growth | None
 
 
@@ -54,6 +55,7 @@ class CheckLeak:
         self._sides = sides or Shared()
         self._limits = thresholds
         self._memory = Memory()
+        self._named: frozenset[Place] = frozenset()
 
     def observe(self, world: World) -> Iterable[Finding]:
         matcher = Matcher(world)
@@ -65,23 +67,26 @@ class CheckLeak:
         }
         findings = [self._finding(world, leak, rates[leak.group.pid], matcher) for leak in found]
         self._memory.keep(finding.subject for finding in findings)
+        self._named = frozenset(leak.group.key for leak in found)
         return findings
 
     def _leak(self, world: World, group: Group) -> Leak | None:
         flows = over(group, world, self._limits)
-        if len(flows) < self._least(world, group, flows):
+        sure = [one for one in flows if _confidence(world, one) is not Confidence.POSSIBLE]
+        if not self._enough(world, group, flows, len(sure)):
             return None
-        seen = [flow.connect_ns or flow.born_ns for flow in flows if not flow.preexisting]
-        return Leak(group, flows, growth(seen, world.info.started_ns, world.now_ns))
+        confidence = min((_confidence(world, one) for one in sure or flows), key=CONFIDENCES.index)
+        return Leak(group, flows, confidence, _growth(world, group, flows))
 
-    def _least(self, world: World, group: Group, flows: Sequence[Flow]) -> int:
-        if group.said.confidence is Confidence.POSSIBLE:
-            return self._limits.least_unsure
-        if len(flows) == 1 and not group.shared:
+    def _enough(self, world: World, group: Group, flows: Sequence[Flow], sure: int) -> bool:
+        """Whether so many are a leak; what was named stays named while doubts come and go."""
+        limits = self._limits
+        if len(flows) == 1:
             age_ns = world.now_ns - flows[0].born_ns
-            patience_ns = max(self._limits.lone_limits * group.limit_ns, self._limits.lone_least_ns)
-            return 1 if age_ns > patience_ns else self._limits.least
-        return self._limits.least
+            patience_ns = max(limits.lone_limits * group.limit_ns, limits.lone_least_ns)
+            return bool(sure) and not group.shared and age_ns > patience_ns
+        known = sure >= limits.least or group.key in self._named
+        return len(flows) >= (limits.least if known else limits.least_unsure)
 
     def _finding(self, world: World, leak: Leak, rate: Growth | None, matcher: Matcher) -> Finding:
         group = leak.group
@@ -92,7 +97,7 @@ class CheckLeak:
             slug=self.slug,
             subject=subject,
             severity=_severity(leak, ahead),
-            confidence=group.said.confidence,
+            confidence=leak.confidence,
             claim=_claim(leak, ahead),
             at_ns=world.now_ns,
             since_ns=self._memory.since(subject, world.now_ns),
@@ -117,6 +122,22 @@ class CheckLeak:
         return self._memory.subject(label, group.pid)
 
 
+CONFIDENCES = (Confidence.POSSIBLE, Confidence.LIKELY, Confidence.CERTAIN)
+
+
+def _confidence(world: World, flow: Flow) -> Confidence:
+    return world.attribution(flow).confidence
+
+
+def _growth(world: World, group: Group, over: Sequence[Flow]) -> Growth | None:
+    """By the starts of those that leaked; the newest held one is the next of their row."""
+    came = [flow for flow in over if not flow.preexisting]
+    if came:
+        came += [flow for flow in group.flows if not flow.preexisting and flow not in over]
+    times = [flow.connect_ns or flow.born_ns for flow in came]
+    return growth(times, world.info.started_ns, world.now_ns)
+
+
 # The wording -------------------------------------------------------------------------------
 
 
@@ -136,7 +157,7 @@ def _claim(leak: Leak, ahead: Forecast | None) -> str:
             f"pid {group.pid} holds {words.several(count, f'{kind} socket')} of {whose}"
             f" to {group.endpoint} whose checks are over",
             words.grows(leak.growth),
-            words.until(ahead),
+            words.until(ahead) if leak.growth is not None else "",
         ]
     )
 

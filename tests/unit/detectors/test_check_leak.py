@@ -49,7 +49,7 @@ def test_the_claim_names_all_that_matters() -> None:
     assert finding.confidence is Confidence.CERTAIN
     for words in ("pid 100", "2 health-check sockets", "be/s1", "192.0.2.1:8000"):
         assert words in finding.claim
-    assert "growing by 30 per minute (over 2 s)" in finding.claim
+    assert "growing by 30 per minute (over 4 s)" in finding.claim
     assert "fd limit of pid 100 (4,096) in about 2 hours" in finding.claim
 
 
@@ -179,6 +179,19 @@ def test_leaked_checks_are_told_from_sessions_on_the_same_port() -> None:
     )
     assert finding.count == 7
     assert finding.subject == "be/s1"
+
+
+def test_doubts_that_come_and_go_do_not_resolve_it() -> None:
+    """Silent sockets where silent sessions go as well: possible; with `show fd`, certain."""
+    server = make.same_port_server(settings=CheckSettings(inter_ms=2000, kind="http"))
+    world, detector = table(make.servers(make.at(0), server)), CheckLeak(nothing_known)
+    flows = [make.check_flow(1 + 2 * n, rport=443, target=0) for n in range(3)]
+    world.apply(make.holders_of(make.at(6), *flows))
+    scan = make.open_scan(make.at(6), *flows)
+    listed = make.descriptors(make.at(6), *(make.descriptor(fd, "check") for fd in (10, 11, 12)))
+    assert [one.count for one in ask(detector, world, 6, scan, listed)] == [2]
+    assert [one.count for one in ask(detector, world, 7, make.descriptors(make.at(7)))] == [2]
+    assert not ask(detector, world, 8, make.open_scan(make.at(8)))
 
 
 def test_ghosts_of_sessions_on_the_checks_port_are_no_checks() -> None:
