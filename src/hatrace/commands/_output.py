@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from hatrace.errors import EnvironmentLacks, UsageError
 
 
-@contextmanager
+@contextlib.contextmanager
 def destination(path: Path | None, force: bool) -> Iterator[TextIO]:
     """A text stream; a file appears under its name only when it is complete, with mode 0600.
 
@@ -22,12 +22,7 @@ def destination(path: Path | None, force: bool) -> Iterator[TextIO]:
     if path is None:
         yield sys.stdout
         return
-    if path.exists() and not force:
-        raise UsageError(
-            f"cannot write {path}", "it exists already", "choose another name, or give --force"
-        )
-    if path.exists() and not path.is_file():
-        raise EnvironmentLacks(f"cannot write {path}", "it is no regular file", "name a file")
+    _refuse(path, force)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         yield from _written(unfinished, path)
@@ -36,7 +31,19 @@ def destination(path: Path | None, force: bool) -> Iterator[TextIO]:
             f"cannot write {path}", error.strerror or str(error), "choose another place"
         ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+
+
+def _refuse(path: Path, force: bool) -> None:
+    """What must not be overwritten; a place we may not look at is refused when it is written."""
+    with contextlib.suppress(PermissionError):
+        if path.exists() and not force:
+            raise UsageError(
+                f"cannot write {path}", "it exists already", "choose another name, or give --force"
+            )
+        if path.exists() and not path.is_file():
+            raise EnvironmentLacks(f"cannot write {path}", "it is no regular file", "name a file")
 
 
 def _written(unfinished: Path, path: Path) -> Iterator[TextIO]:

@@ -143,6 +143,7 @@ class Tracing:
         yield Open(time.monotonic_ns(), records, matched)
         yield Targets(time.monotonic_ns(), self._probes.targets())
         yield self._probes.losses()
+        yield from self._probes.troubles()
         yield self._cost()
         yield Tick(time.monotonic_ns())
 
@@ -169,7 +170,10 @@ class Tracing:
 
     def _crowded(self, socket: CommandSocket) -> str | None:
         """Asked in the sampler's thread, of the sockets as they are now."""
-        return crowded(command_sockets([socket], Finder()), socket)
+        try:
+            return crowded(command_sockets([socket], Finder()), socket)
+        except HatraceError as error:
+            return f"its connections cannot be counted: {error}"
 
     def _in_scope(self) -> frozenset[int]:
         return members(self._scope, self._sampler.pids())

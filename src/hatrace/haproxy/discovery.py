@@ -237,7 +237,8 @@ def _files_of(found: _Found) -> tuple[str, ...]:
 
 
 def _exists(root: str, path: str) -> bool:
-    return Path(procfs.inside(root, path)).exists()
+    """Also False where we may not look: `Path.exists` would raise."""
+    return os.path.exists(procfs.inside(root, path))  # noqa: PTH110
 
 
 def _root_of(root: str, files: tuple[str, ...]) -> str:

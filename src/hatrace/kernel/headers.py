@@ -145,13 +145,13 @@ def ensure_tree(cache: Path | None = None) -> Path:
 
 
 def _cache_folder() -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatrace"
     try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatrace"
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Root compiles what lies here: nobody else may be able to change it.
         if base.stat().st_uid == os.geteuid() and os.access(base, os.W_OK):
             return base
-    except OSError:
+    except (OSError, RuntimeError):  # RuntimeError: a user without a home
         pass
     return Path(tempfile.mkdtemp(prefix="hatrace-"))
 

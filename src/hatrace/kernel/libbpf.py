@@ -277,4 +277,5 @@ def _libbpf() -> ctypes.CDLL:
     ):
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments
+    lib.libbpf_set_print(None)  # it would write to stderr what we say ourselves
     return lib

@@ -21,7 +21,7 @@ from hatrace.kernel.preflight import cgroup_mount
 from hatrace.kernel.ring import Ring
 from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.model.capture_info import Scope, ScopeKind
-from hatrace.model.event import Holder, Losses, Target
+from hatrace.model.event import Holder, Losses, Target, Trouble
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _ZERO = _U32.pack(0)
@@ -132,6 +132,10 @@ class Probes:
     def losses(self) -> Losses:
         counted = self._maps[MapId.LOSSES].get(_ZERO) or b""
         return wire.losses(time.monotonic_ns(), counted, self._truncated)
+
+    def troubles(self) -> list[Trouble]:
+        """None: what an attached rung cannot see is in its blind spots."""
+        return []
 
     def bpf_cost(self) -> tuple[int, int] | None:
         """(run time in ns, runs) of all programs; None unless kernel.bpf_stats_enabled."""

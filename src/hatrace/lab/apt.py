@@ -80,8 +80,13 @@ def run(*words: str | Path, cwd: Path | None = None) -> str:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """Only one process fills a cache at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Only one process fills a cache at a time.  Raises EnvironmentLacks."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentLacks(
+            f"cannot keep anything in {folder}", str(error), "set XDG_CACHE_HOME to another folder"
+        ) from error
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

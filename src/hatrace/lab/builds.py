@@ -24,7 +24,8 @@ from hatrace.lab.apt import Apt, locked, run
 SUITES = {"bullseye": "2.2", "bookworm": "2.6", "trixie": "3.0", "forky": "3.2"}
 """Debian's suites and the series of HAProxy each carries."""
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatrace/haproxy"
+_HOME = os.environ.get("HOME") or "/root"
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or f"{_HOME}/.cache", "hatrace/haproxy")
 
 
 def system() -> Path:

@@ -6,6 +6,7 @@ is either a ghost, or never was connected, or has just been closed; ghosts.py te
 
 from __future__ import annotations
 
+import time
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 
@@ -65,13 +66,16 @@ def look(
     owners = {
         inode: (holder.pid, comms[holder.pid]) for inode, holder in by_inode(seen.held).items()
     }
-    for netns, inside in _namespaces(pids).items():
+    here = namespace_of()
+    for netns, inside in _namespaces(pids, here).items():
         try:
-            around, flows = within(inside[0], lambda: _tables(owners, keep))
+            around, flows = within(
+                None if netns == here else inside[0], lambda: _tables(owners, keep)
+            )
         except HatraceError as error:
-            if netns == namespace_of():
+            if netns == here:
                 raise
-            seen.troubles.append(_trouble(seen, inside[0], error))
+            seen.troubles.append(_trouble(inside[0], error))
             continue
         seen.at_ns = seen.at_ns or around.now_ns
         seen.around[around.netns] = around
@@ -80,9 +84,8 @@ def look(
     return seen
 
 
-def _namespaces(pids: Iterable[int]) -> dict[int | None, list[int]]:
+def _namespaces(pids: Iterable[int], here: int | None) -> dict[int | None, list[int]]:
     """Processes by network namespace; those whose namespace is unknown count as in ours."""
-    here = namespace_of()
     found: dict[int | None, list[int]] = {}
     for pid in pids:
         found.setdefault(namespace_of(pid) or here, []).append(pid)
@@ -115,7 +118,6 @@ def _add_ghosts(seen: Look, known: Container[int], lend: bool) -> None:
             seen.ghosts |= {flow.id: flow for flow in ghosts(held, around, lend)}
 
 
-def _trouble(seen: Look, pid: int, error: HatraceError) -> Trouble:
-    return Trouble(
-        seen.at_ns, "sock_diag", f"network namespace of process {pid}", str(error), error.do
-    )
+def _trouble(pid: int, error: HatraceError) -> Trouble:
+    subject = f"network namespace of process {pid}"
+    return Trouble(time.monotonic_ns(), "sock_diag", subject, str(error), error.do)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from hatrace.errors import HatraceError
 from hatrace.model.capture_info import Scope, ScopeKind
@@ -30,6 +31,7 @@ INTERVAL_NS = 1_000_000_000
 SHARE = 0.05
 """Of one CPU, at most, for looking: with 20,000 sockets a look takes 0.25 s, so one in 5 s."""
 _NEWS_BYTES = 16 << 20
+FEW = 3
 
 _ALWAYS = (
     "sockets are sampled (each second, less often when there are many): times are late by "
@@ -73,6 +75,7 @@ class SampledProbes:
         self._held: tuple[Holder, ...] = ()
         self._looked = False
         self._troubles: list[Trouble] = []
+        self._in_trouble: dict[str, Trouble] = {}
         self._due_ns = 0
         self._overruns = 0
         self._truncated = 0
@@ -144,9 +147,18 @@ class SampledProbes:
         return None
 
     def troubles(self) -> list[Trouble]:
-        """What could not be looked at since the last call."""
+        """What can be looked at no more, or again, since the last call."""
         troubles, self._troubles = self._troubles, []
         return troubles
+
+    def _notice(self, found: list[Trouble]) -> None:
+        """What a look could not see; each is said when it begins and when it is over."""
+        now = {trouble.subject: trouble for trouble in together(found)}
+        for subject, trouble in self._in_trouble.items():
+            if subject not in now:
+                self._troubles.append(replace(trouble, at_ns=time.monotonic_ns(), over=True))
+        self._troubles += [now[subject] for subject in now if subject not in self._in_trouble]
+        self._in_trouble = now
 
     def close(self) -> None:
         if self._news is not None:
@@ -160,7 +172,7 @@ class SampledProbes:
             self._look()
         except HatraceError as error:
             now_ns = time.monotonic_ns()
-            self._troubles.append(Trouble(now_ns, "sock_diag", "sockets", str(error), error.do))
+            self._notice([Trouble(now_ns, "sock_diag", "sockets", str(error), error.do)])
             self._due_ns = now_ns + self._interval_ns
 
     def _look(self) -> None:
@@ -172,7 +184,7 @@ class SampledProbes:
         self._around = seen.around.get(namespace_of() or 0, self._around)
         self._table.update(seen, pids)
         self._held, self._looked = tuple(seen.held), True
-        self._troubles += seen.troubles
+        self._notice(seen.troubles)
         ended_ns = time.monotonic_ns()
         self._due_ns = ended_ns + max(self._interval_ns, int((ended_ns - started_ns) / self._share))
 
@@ -195,6 +207,16 @@ class SampledProbes:
                 self._table.destroyed(flow)
         except Lost:
             self._overruns += 1
+
+
+def together(troubles: list[Trouble]) -> list[Trouble]:
+    """Many processes which may not be read are one trouble, not one each."""
+    unreadable = [trouble for trouble in troubles if trouble.source == "proc"]
+    if len(unreadable) <= FEW:
+        return troubles
+    others = [trouble for trouble in troubles if trouble.source != "proc"]
+    why = f"those of {len(unreadable)} processes cannot be read, as {unreadable[0].why}"
+    return [*others, replace(unreadable[0], subject="fds of processes in scope", why=why)]
 
 
 def _subscribe() -> Diag | None:
