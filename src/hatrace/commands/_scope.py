@@ -3,13 +3,40 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from pathlib import Path
 
-from hatrace.errors import EnvironmentLacks
+from hatrace.errors import EnvironmentLacks, UsageError
+from hatrace.kernel.preflight import cgroup_mount
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.sockets.holders import all_pids
 from hatrace.sockets.members import members as sockets_members
 from hatrace.sockets.names import comm
+
+
+def settled(scope: Scope) -> Scope:
+    """With its cgroup's full path; it may be given from the mount on, as /proc/PID/cgroup does.
+
+    Raises EnvironmentLacks without cgroup v2, UsageError for what is no cgroup of it.
+    """
+    if scope.kind is not ScopeKind.CGROUP:
+        return scope
+    mount = cgroup_mount()
+    if mount is None:
+        raise EnvironmentLacks(
+            "--cgroup needs cgroup v2",
+            "it is not mounted",
+            "mount -t cgroup2 none /run/cgroup2  (after mkdir), or use --pid or --comm",
+        )
+    given = scope.values[0]
+    for folder in (Path(given).resolve(), mount / given.lstrip("/")):
+        if folder.is_relative_to(mount) and os.access(folder / "cgroup.procs", os.R_OK):
+            return Scope(ScopeKind.CGROUP, (str(folder),))
+    raise UsageError(
+        f"--cgroup {given}",
+        f"there is no such directory of cgroup v2, which is mounted at {mount}",
+        "see `systemd-cgls`, or the last line of /proc/PID/cgroup",
+    )
 
 
 def members(scope: Scope, haproxy: frozenset[int]) -> frozenset[int]:

@@ -10,13 +10,14 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from hatrace import __version__, detectors
 from hatrace.capture.redact import RedactedRecorder, Redactor
 from hatrace.capture.writer import Writer
+from hatrace.commands._scope import settled
 from hatrace.commands._tracing import Tracing
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
@@ -57,6 +58,7 @@ class Screen(Sink, Protocol):
 
 def watch(settings: Settings) -> int:
     """Watch until the time is up or the user has seen enough.  Exit code: 1 with findings."""
+    settings = replace(settings, scope=settled(settings.scope))
     with contextlib.ExitStack() as stack:
         tracing = stack.enter_context(_tracing(settings))
         info = _info(settings, tracing)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from importlib.util import find_spec
-from pathlib import Path
 
 import click
 
@@ -72,11 +71,13 @@ def _privileges() -> Line:
 
 
 def _surroundings() -> Iterator[Line]:
-    btf = Path("/sys/kernel/btf/vmlinux")
-    if btf.exists():
+    btf = preflight.VMLINUX_BTF
+    if preflight.has_btf():
         yield Line(Says.WELL, "BTF", f"{btf}: no kernel headers are needed")
     else:
-        yield Line(Says.NOTE, "BTF", f"{btf} is missing: no BPF rung works", "a kernel with BTF")
+        yield Line(
+            Says.NOTE, "BTF", f"{btf} is missing or empty: no BPF rung works", "a kernel with BTF"
+        )
     mount = preflight.cgroup_mount()
     if mount:
         yield Line(Says.WELL, "cgroup v2", str(mount))

@@ -5,6 +5,7 @@ A no explains itself in one sentence.  Nothing stays attached: every fd is close
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ _ANCESTOR_CGROUP = bytes.fromhex(
 
 _CAPABILITIES = {12: "CAP_NET_ADMIN", 19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN"}
 _CAPABILITIES |= {38: "CAP_PERFMON", 39: "CAP_BPF"}
+VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
 
 
@@ -60,6 +62,13 @@ def capabilities() -> frozenset[str]:
     lines = Path("/proc/self/status").read_text().splitlines()
     mask = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), 0)
     return frozenset(name for bit, name in _CAPABILITIES.items() if mask >> bit & 1)
+
+
+def has_btf() -> bool:
+    """Whether the kernel tells its types; a file that hides them is empty."""
+    with contextlib.suppress(OSError):
+        return VMLINUX_BTF.stat().st_size > 0 and os.access(VMLINUX_BTF, os.R_OK)
+    return False
 
 
 def lockdown() -> str:
@@ -127,7 +136,7 @@ def _may_use_bpf(rung: Rung) -> Answer | None:
 
 
 def _has_btf(rung: Rung) -> Answer | None:
-    if os.access("/sys/kernel/btf/vmlinux", os.R_OK):
+    if has_btf():
         return None
     return Answer(rung.name, False, "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
 
