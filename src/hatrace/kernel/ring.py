@@ -16,7 +16,6 @@ from hatrace.model.flow import LAYOUT
 
 _HEADER_BYTES = 8
 STRIDE_BYTES = _HEADER_BYTES + (LAYOUT.size + 7) // 8 * 8
-_POSITION = struct.Struct("<Q")
 _PAYLOAD = struct.Struct(f"<{_HEADER_BYTES}x{LAYOUT.size}s{STRIDE_BYTES - 8 - LAYOUT.size}x")
 
 
@@ -29,17 +28,20 @@ class Ring:
         self._consumer = mmap.mmap(fd, page, offset=0)
         self._producer = mmap.mmap(fd, page + size_bytes, prot=mmap.PROT_READ, offset=page)
         self._data = memoryview(self._producer)[page:]
+        # One load, one store: `struct` would go byte by byte, and the kernel would see a
+        # position that never was (and take the ring for full).
+        self._consumed = memoryview(self._consumer)[:8].cast("Q")
+        self._produced = memoryview(self._producer)[:8].cast("Q")
 
     def drain(self) -> bytes:
         """All finished records so far, packed without their headers; frees their room."""
-        begin = _POSITION.unpack_from(self._consumer, 0)[0]
-        end = _POSITION.unpack_from(self._producer, 0)[0]
+        begin, end = self._consumed[0], self._produced[0]
         if begin == end:
             return b""
         with self._between(begin, end) as fresh:
             done = _ready(fresh) * STRIDE_BYTES
             records = b"".join([record for (record,) in _PAYLOAD.iter_unpack(fresh[:done])])
-        _POSITION.pack_into(self._consumer, 0, begin + done)
+        self._consumed[0] = begin + done
         return records
 
     def _between(self, begin: int, end: int) -> memoryview:
@@ -50,7 +52,8 @@ class Ring:
         return memoryview(bytes(self._data[start:]) + self._data[: start + count - self._size])
 
     def close(self) -> None:
-        self._data.release()
+        for view in (self._data, self._consumed, self._produced):
+            view.release()
         self._producer.close()
         self._consumer.close()
 
