@@ -97,6 +97,18 @@ def again(setup: Setup) -> Step:
     return Step("this finding is gone", words)
 
 
+def said(setup: Setup, command: str) -> str:
+    """A runtime API command to the first command-line socket; empty without one."""
+    paths = [path.removeprefix("unix@") for path in setup.stats_sockets]
+    path = next((path for path in paths if path.startswith("/")), "")
+    return f"echo {shlex.quote(command)} | socat - {shlex.quote(path)}" if path else ""
+
+
+def pid(setup: Setup) -> str:
+    """The process's number, or the words that find it."""
+    return f"{setup.process.pid}" if setup.process is not None else "$(pgrep -n haproxy)"
+
+
 def time(ms: float) -> str:
     """``500ms``, ``5s``, ``10m``, ``1h``: as HAProxy writes times, exact."""
     for unit_ms, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1000, "s")):

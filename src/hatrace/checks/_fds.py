@@ -7,6 +7,7 @@ info` (Maxsock) of 2.2, 2.6, 3.0 and 3.2: exact without `shards`, OpenSSL engine
 
 from __future__ import annotations
 
+from hatrace.checks._answer import several
 from hatrace.model.setup import BindLine, Descriptors, HostFacts, Setup
 from hatrace.model.topology import Kind
 
@@ -57,7 +58,7 @@ def hard_limit_of(host: HostFacts) -> str:
 
 def _fixed(setup: Setup, threads: int) -> tuple[int, str]:
     """What does not grow with `maxconn`."""
-    listeners = setup.stats_sockets + sum(
+    listeners = len(setup.stats_sockets) + sum(
         _addresses(bind) for section in setup.sections for bind in section.binds
     )
     servers = [server for section in setup.sections for server in section.servers]
@@ -66,12 +67,12 @@ def _fixed(setup: Setup, threads: int) -> tuple[int, str]:
     peers = setup.peer_sections + PER_PEER * setup.peers
     master = MASTER if _has_master(setup) else 0
     parts = [
-        (listeners, f"{listeners} listeners"),
-        (checks, f"{checks} checks"),
-        (PER_AGENT * agents, f"{PER_AGENT} x {agents} agent checks"),
+        (listeners, several(listeners, "listener")),
+        (checks, several(checks, "check")),
+        (PER_AGENT * agents, f"{PER_AGENT} x {several(agents, 'agent check')}"),
         (peers, f"{peers} for peers"),
         (master, f"up to {master} towards the master"),
-        (PER_THREAD * threads, f"{PER_THREAD} x {threads} threads"),
+        (PER_THREAD * threads, f"{PER_THREAD} x {several(threads, 'thread')}"),
         (RESERVED, f"{RESERVED}"),
     ]
     return sum(each for each, _ in parts), " + ".join(words for each, words in parts if each)

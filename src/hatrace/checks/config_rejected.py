@@ -1,7 +1,7 @@
 """Does HAProxy itself accept these files?
 
 Evidence: what ``haproxy -c`` printed.  What a running HAProxy was started with stays in force,
-but a reload with files that are refused leaves the old worker alone, or, from a restart, nothing.
+but a reload with files that are refused does nothing, and after a restart nothing runs.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ SLUG = "config-rejected"
 def findings(setup: Setup) -> Iterable[Finding | Unasked]:
     said = setup.validation
     if said is None:
+        yield Unasked(SLUG, setup.not_validated or "HAProxy was not asked")
         return
     if said.version and setup.version and said.version != setup.version:
         yield Unasked(
@@ -35,4 +36,5 @@ def findings(setup: Setup) -> Iterable[Finding | Unasked]:
             cause="see HAProxy's own words",
             next_steps=[Step("correct the lines that it names")],
             verify=[again(setup)],
+            caveat="" if said.privileged else "asked without root: it may just not read a file",
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from hatrace.checks._answer import again, finding, into_global
+from hatrace.checks._answer import again, finding, into_global, pid
 from hatrace.checks._fds import ceiling, descriptors, hard_limit_of
 from hatrace.model.finding import Confidence, Finding, Severity, Step
 from hatrace.model.setup import Descriptors, Setup, Unasked
@@ -46,20 +46,29 @@ def _too_few(setup: Setup, told: Descriptors, limit: int) -> Finding:
         confidence=Confidence.LIKELY if setup.process is not None else Confidence.POSSIBLE,
         cause=f"{told.arithmetic}; {_limit_words(setup, limit)}",
         next_steps=[
-            Step("give its service more", f"systemctl edit haproxy   # LimitNOFILE={service}"),
+            Step("give its service more, and restart it", _drop_in(service)),
             into_global(setup, f"maxconn {fits}", "or fewer connections"),
         ],
         verify=[
             Step("systemd's limit", "systemctl show haproxy -p LimitNOFILE"),
             Step(
                 "the running process has them",
-                "grep 'open files' /proc/$(pgrep -n haproxy)/limits",
+                f"grep 'open files' /proc/{pid(setup)}/limits",
             ),
             again(setup),
         ],
         caveat=""
         if setup.process is not None
         else "the limit is that of this shell; HAProxy's service may have another",
+    )
+
+
+def _drop_in(limit: int) -> str:
+    """For systemd, as `systemctl edit` would write it."""
+    folder = "/etc/systemd/system/haproxy.service.d"
+    return (
+        f"mkdir -p {folder} && printf '[Service]\\nLimitNOFILE={limit}\\n' > {folder}/limits.conf"
+        " && systemctl daemon-reload"
     )
 
 

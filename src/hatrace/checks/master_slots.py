@@ -9,6 +9,7 @@ the master.
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
@@ -69,16 +70,16 @@ def _accepted(listener: UnixSocket, seen: CommandSockets) -> Iterator[UnixSocket
 
 
 def _holders(used: list[UnixSocket], seen: CommandSockets) -> Iterator[Evidence]:
-    for unix in used:
-        clients = [
-            each for each in seen.holders if unix.peer_inode and each.inode == unix.peer_inode
-        ]
-        if not clients:
-            gone = "the client has closed" if not unix.peer_inode else "client not found"
-            yield Evidence(what="unix", inode=unix.inode, note=gone)
-        for client in clients[:1]:
-            name = seen.names.get(client.pid, "")
-            yield Evidence(what="unix", pid=client.pid, comm=name, fd=client.fd, inode=client.inode)
+    """A line for each client process, and for slots whose client is gone."""
+    owner = {each.inode: each.pid for each in seen.holders}
+    pids = Counter(owner.get(unix.peer_inode) if unix.peer_inode else 0 for unix in used)
+    for pid, number in pids.items():
+        if pid:
+            note = several(number, "connection")
+            yield Evidence(what="unix", pid=pid, comm=seen.names.get(pid, ""), note=note)
+        else:
+            gone = "the client has closed" if pid == 0 else "the client was not found"
+            yield Evidence(what="unix", note=f"{several(number, 'connection')}: {gone}")
 
 
 def _causes(setup: Setup) -> Iterator[str]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hatrace.checks._answer import again, finding, into, named, reload, several
+from hatrace.checks._answer import again, finding, into, named, reload, said, several
 from hatrace.checks._rhythm import per_day, row
 from hatrace.model.finding import Confidence, Evidence, Finding, Severity, Step
 from hatrace.model.setup import Section, ServerLine, Setup
@@ -65,7 +65,7 @@ def _finding(setup: Setup, section: Section, servers: list[ServerLine]) -> Findi
         next_steps=[*_steps(section, servers, bool(erlang)), reload(setup)],
         verify=[
             again(setup),
-            Step("checks say L7OK", "echo 'show stat' | socat - /run/haproxy/admin.sock"),
+            Step("the checks say L7OK", said(setup, "show stat")),
         ],
         caveat="a Linux application that accepts directly never sees these connections (measured);"
         " other systems, and proxies in between, do",

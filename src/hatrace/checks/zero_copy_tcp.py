@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from hatrace.checks._answer import finding, into_global, named, reload, several
+from hatrace.checks._answer import finding, into_global, named, pid, reload, several
 from hatrace.model.finding import Finding, KnownBug, Severity, Step
 from hatrace.model.setup import Place, Section, Setup, Unasked
 
@@ -55,7 +55,7 @@ def _finding(setup: Setup, fronts: list[Section], bug: KnownBug) -> Finding:
         ],
         verify=[
             Step("no stream-leak within a minute of traffic", "hatrace live -d 60s"),
-            Step("this count stays", "ls /proc/$(pgrep -n haproxy)/fd | wc -l"),
+            Step("this count stays", f"ls /proc/{pid(setup)}/fd | wc -l"),
         ],
     )
 

@@ -37,14 +37,26 @@ class Versions:
                 found = os.fstat(fd)
                 key = found.st_dev, found.st_ino, found.st_mtime_ns
                 if key not in self._known:
-                    self._known[key] = _ask(fd) if trusted and _is_hosts_own(found) else None
+                    self._known[key] = _ask(fd) if trusted and is_hosts_own(found) else None
                 return self._known[key]
             finally:
                 os.close(fd)
         return None
 
 
-def _is_hosts_own(found: os.stat_result) -> bool:
+def of_binary(path: str) -> str | None:
+    """What a binary that the user named says; None: it is none, or does not say."""
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return _ask(fd)
+        finally:
+            os.close(fd)
+    return None
+
+
+def is_hosts_own(found: os.stat_result) -> bool:
+    """Root's, and not writable for others."""
     others_may_write = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return found.st_uid == 0 and not others_may_write
 

@@ -134,6 +134,8 @@ class Validation:
     binary: str
     version: str | None
     words: tuple[str, ...]
+    privileged: bool = True
+    """Asked as root: files that HAProxy may read could be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +150,8 @@ class Setup:
     global_place: Place | None = None
     options: tuple[str, ...] = ()
     """As `Configured.options`: settings and switches that change what leaks."""
-    stats_sockets: int = 0
+    stats_sockets: tuple[str, ...] = ()
+    """Paths of the workers' command-line sockets, as configured."""
     peer_sections: int = 0
     peers: int = 0
     """Peers in all sections, itself included."""
@@ -163,6 +166,8 @@ class Setup:
     bugs: tuple[tuple[str, KnownBug], ...] = ()
     """Published bugs of this version with the finding they show as, the surest first."""
     validation: Validation | None = None
+    not_validated: str = ""
+    """Why HAProxy was not asked."""
 
 
 @dataclass(frozen=True, slots=True)
