@@ -31,6 +31,7 @@ COMMANDS = {
     "report": "Say what a capture shows: as text, Markdown or JSON.",
     "replay": "The live view, from a capture file.",
     "doctor": "What works here, what does not, and why.",
+    "check": "What in a configuration leads to leaks, before anything leaks.",
     "explain": "What a finding means: cause, evidence, what to do.",
     "export": "A capture's flows and findings as data for other tools.",
     "lab": "Make a leak on loopback with a real HAProxy, and watch it.",
