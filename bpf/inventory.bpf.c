@@ -59,10 +59,10 @@ static inline void refresh(struct flow *f, struct sock *sk, u64 now, u32 hz)
 	f->moved_ns = moved_ns(tp, now, hz);
 	if (!f->closed_ns)
 		fill_bytes(f, tp);
+	f->unread_bytes = PEEK(tp, rcv_nxt) - PEEK(tp, copied_seq);
+	if (f->unread_bytes && f->flags & FLOW_FIN_RECEIVED)
+		f->unread_bytes--; /* as tcp_inq() does */
 	if (f->state != TCP_CLOSE) {
-		f->unread_bytes = PEEK(tp, rcv_nxt) - PEEK(tp, copied_seq);
-		if (f->unread_bytes && f->flags & FLOW_FIN_RECEIVED)
-			f->unread_bytes--; /* as tcp_inq() does */
 		f->unsent_bytes = PEEK(tp, write_seq) - PEEK(tp, snd_una);
 	}
 }
@@ -152,9 +152,9 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 	struct flow f = {};
 	int inbound;
 
-	if (flow_of(key))
-		return;
 	f.state = PEEK(sk, __sk_common.skc_state);
+	if ((!c->hz && f.state != TCP_LISTEN) || flow_of(key))
+		return; /* the first time, listeners only: they tell the others' side */
 	f.id = key;
 	f.born_ns = bpf_ktime_get_ns();
 	f.family = family;

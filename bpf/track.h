@@ -360,6 +360,9 @@ static inline void fill_bytes(struct flow *f, struct tcp_sock *tp)
 		f->flags |= FLOW_FIN_RECEIVED;
 }
 
+/* Where a socket without a file is no orphan on its way out, but was never accepted. */
+#define HELD_STATES (1 << TCP_ESTABLISHED | 1 << TCP_SYN_SENT | 1 << TCP_CLOSE_WAIT)
+
 /* The connection is over.  Orphans, whose destruction follows at once, need no visit. */
 static inline void on_closed(struct sock *sk, int old)
 {
@@ -367,7 +370,7 @@ static inline void on_closed(struct sock *sk, int old)
 	struct tcp_sock *tp;
 	struct flow *f;
 
-	if (!GET(sk, sk_socket) && old != TCP_ESTABLISHED && old != TCP_SYN_SENT)
+	if (!GET(sk, sk_socket) && !(HELD_STATES >> old & 1))
 		return;
 	f = flow_of(key);
 	if (!f)
@@ -378,17 +381,20 @@ static inline void on_closed(struct sock *sk, int old)
 	f->state = TCP_CLOSE;
 	f->error = GET(sk, sk_err);
 	fill_netns(f, sk);
-	if (!f->lport) { /* refused: the port is given back, its copy still stands */
+	if (!f->lport) { /* never established: its end is the first look at what it was bound to */
 		struct inet_sock *inet = (struct inet_sock *)sk;
 
-		f->lport = __builtin_bswap16(PEEK(inet, inet_sport));
+		fill_local(f, sk);
+		if (!f->lport) /* the port is given back, its copy still stands */
+			f->lport = __builtin_bswap16(PEEK(inet, inet_sport));
 	}
 	f->closed_ns = bpf_ktime_get_ns();
 	if (!f->released_ns && GET(sk, sk_shutdown) & SEND_SHUTDOWN)
 		f->flags |= FLOW_FIN_SENT;
 	if (old == TCP_SYN_SENT || old == TCP_SYN_RECV)
 		f->flags |= FLOW_FAILED;
-	else if (f->released_ns && old != TCP_LISTEN && !(f->flags & FLOW_RST_RECEIVED))
+	else if (old != TCP_LISTEN && !(f->flags & FLOW_RST_RECEIVED) &&
+		 (f->released_ns || !GET(sk, sk_socket))) /* or: its listener closed, unaccepted */
 		f->flags |= FLOW_RST_SENT;
 }
 

@@ -13,11 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from hatrace.flows.attribution import Attributor
-from hatrace.flows.behaviour import LIMITS, longest_check_ns
 from hatrace.flows.check_runs import Runs
 from hatrace.flows.doubt import at_least
-from hatrace.flows.places import Pair, Place, agent_pair, check_pair, labels
-from hatrace.flows.rhythm import Rhythm, expected
+from hatrace.flows.places import Pair, agent_pair, check_pair, labels
+from hatrace.flows.rhythm import Rhythm, expected, intervals_ms
 from hatrace.flows.scans import Suspects, Totals
 from hatrace.flows.told import Told
 from hatrace.model.attribution import Attribution, Role
@@ -29,7 +28,10 @@ from hatrace.model.world import CheckActivity
 
 MISSED_INTERVALS = 3
 """After so many intervals without a connect there is something to explain."""
-SHARED_WATCH = 2_000
+WATCH_NS = 500_000_000
+"""A check on a port of its own is done within milliseconds, or it hangs; a leak shows as soon
+as a second socket stands beside the first, not when the last timeout has passed."""
+SHARED_WATCH = 500
 """A shared target with more open flows is not watched by age: sessions would fill the scan."""
 TRACED = re.compile(r"last=([A-Z0-9]+)\(")
 TRACED_END = ("complete", "report", "succeeded", "failed")
@@ -134,14 +136,16 @@ class CheckBook:
         return self._answer
 
     def target_ages_ns(self) -> Mapping[int, int]:
-        """Targets that take checks, and the age past which a check there is too old."""
+        """Targets that take checks, and the age from which a socket there is worth a look."""
         ages: dict[int, int] = {}
         for pid, groups in self._groups.items():
             for pair, servers in groups.items():
-                age_ns = longest_check_ns(Place(checks=tuple(servers))) + LIMITS.slack_ns
+                shortest_ns = 1_000_000 * min(ms for one in servers for ms in intervals_ms(one))
                 for row in self._totals.at(pid, *pair):
-                    if self._attributor.shared(row) is None or row.open <= SHARED_WATCH:
-                        ages[row.index] = age_ns
+                    if self._attributor.shared(row) is None:
+                        ages[row.index] = min(WATCH_NS, shortest_ns // 2)
+                    elif row.open <= SHARED_WATCH:
+                        ages[row.index] = shortest_ns
         return ages
 
     def _held(self) -> Mapping[Spot, list[Flow]]:

@@ -65,15 +65,13 @@ class Probes:
     def inventory(self) -> tuple[Holder, ...]:
         """Every socket fd of the processes in scope; adopts their TCP sockets into the table.
 
-        Runs twice the first time: only when all listeners are known can an adopted socket's
-        side be told.
+        The first time it runs twice, at first (HZ not known yet) for listeners alone: they
+        tell which side an adopted socket is.
         """
-        runs = 1 if self._config.hz else 2
-        for _ in range(runs):
-            records = libbpf.read_iterator(self._loaded.iterators["inventory"])
         if not self._config.hz:
+            libbpf.read_iterator(self._loaded.iterators["inventory"])
             self._learn_hz()
-        return tuple(wire.holders(records))
+        return tuple(wire.holders(libbpf.read_iterator(self._loaded.iterators["inventory"])))
 
     def _learn_hz(self) -> None:
         """HZ from jiffies: they start 300 s before they wrap 32 bits (INITIAL_JIFFIES)."""

@@ -139,7 +139,7 @@ class World(Protocol):
         """The latest few hundred."""
 
     def check_targets(self) -> Mapping[int, int]:
-        """Targets to which checks go → the age in ns past which a check there is too old."""
+        """Targets to which checks go → the age in ns from which a socket there is worth a look."""
 
     def holders(self, inode: int) -> Sequence[Holder]:
         """Which fds hold a socket, as of the latest look."""

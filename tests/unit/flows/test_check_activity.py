@@ -350,8 +350,8 @@ def test_a_summary_says_what_it_cannot_know() -> None:
 def test_targets_to_watch_and_from_what_age() -> None:
     settings = CheckSettings(inter_ms=5000, timeout_check_ms=8000, timeout_connect_ms=1000)
     world = table(*haproxy(f.server(settings=settings)), totals(1))
-    assert world.check_targets() == {f.CHECK_TARGET: 10 * 10**9}
+    assert world.check_targets() == {f.CHECK_TARGET: 10**9 // 2}
     world = table(*haproxy(same()), f.targets(f.at(1), f.data_target()))
-    assert world.check_targets() == {f.DATA_TARGET: 3 * 10**9}
+    assert world.check_targets() == {f.DATA_TARGET: 2 * 10**9}
     world.apply(f.targets(f.at(2), f.data_target(open=100_000)))
     assert not world.check_targets()
