@@ -27,7 +27,7 @@ static inline u64 sk_of(void *ctx)
 {
 	u64 sk = 0;
 
-	bpf_probe_read_kernel(&sk, sizeof(sk), ctx);
+	read_kernel(&sk, sizeof(sk), ctx);
 	return sk;
 }
 

@@ -160,7 +160,7 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 	f.family = family;
 	f.flags = FLOW_ADOPTED | FLOW_OWNED;
 	f.pid = PEEK(task, tgid);
-	bpf_probe_read_kernel(f.comm, sizeof(f.comm), task->comm);
+	read_kernel(f.comm, sizeof(f.comm), task->comm);
 	f.netns = ({ struct net *n = PEEK(sk, __sk_common.skc_net.net); PEEK(n, ns.inum); });
 	f.lport = PEEK(sk, __sk_common.skc_num);
 	f.rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
@@ -169,8 +169,8 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 		map_v4(f.laddr, PEEK(sk, __sk_common.skc_rcv_saddr));
 		map_v4(f.raddr, PEEK(sk, __sk_common.skc_daddr));
 	} else {
-		bpf_probe_read_kernel(f.laddr, 16, &sk->__sk_common.skc_v6_rcv_saddr);
-		bpf_probe_read_kernel(f.raddr, 16, &sk->__sk_common.skc_v6_daddr);
+		read_kernel(f.laddr, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		read_kernel(f.raddr, 16, &sk->__sk_common.skc_v6_daddr);
 	}
 	if (f.state == TCP_LISTEN) {
 		f.flags |= FLOW_LISTENER;

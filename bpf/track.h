@@ -31,7 +31,7 @@
 
 #define PEEK(p, field) ({ \
 	typeof((p)->field) v_ = 0; \
-	bpf_probe_read_kernel(&v_, sizeof(v_), &(p)->field); \
+	read_kernel(&v_, sizeof(v_), &(p)->field); \
 	v_; })
 
 static inline struct losses *lost(void)

@@ -1,8 +1,9 @@
 """What runs inside: the initramfs, which loads modules and finds the root, and the first process.
 
-/dev/vda  root image, thrown away after the run (QEMU's snapshot)
-/dev/vdb  the shared folder, a tar          /dev/vdc  the guest's /out, a tar
-ttyS0     the kernel's console              ttyS1     the command's output    ttyS2  its exit code
+/dev/vda  root image; what is written is thrown away (QEMU's snapshot)
+/dev/vdb  the shared folder, a tar
+/dev/vdc  the guest's /out, a tar
+ttyS0 the kernel's console    ttyS1 the command's output    ttyS2 its exit code
 """
 
 from __future__ import annotations

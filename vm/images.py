@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import lzma
 import os
 import re
@@ -117,16 +118,15 @@ def root_image(userland: Userland, again: bool = False) -> Path:
 
 def _root_key(userland: Userland) -> str:
     requirements = "".join((TOP / name).read_text() for name in REQUIREMENTS)
-    return _hash(
-        repr((userland, PACKAGES, NOT_IN_GUESTS, requirements, Path(__file__).read_text()))
-    )
+    recipe = inspect.getsource(_build_root)
+    return _hash(repr((userland, PACKAGES, NOT_IN_GUESTS, requirements, recipe)))
 
 
 def _build_root(userland: Userland, image: Path) -> None:
     """mmdebstrap in a user namespace, then mke2fs within it: no mount or chroot outside."""
     # Its ids need a folder that is open to all.
     with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="hatrace-vm-") as temp:
-        os.chmod(temp, 0o777)
+        Path(temp).chmod(0o777)
         made, wheels = Path(temp, "root.ext4"), Path(temp, "packages")
         _python_packages(userland, wheels)
         library = f"usr/local/lib/python{userland.python}/dist-packages"
@@ -192,9 +192,8 @@ NEEDED = {
 def demand_tools() -> None:
     """Raises EnvironmentLacks where this host has no QEMU or cannot build an image."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    missing = sorted(
-        package for tool, package in NEEDED.items() if not shutil.which(tool, path=path)
-    )
+    packages = {package for tool, package in NEEDED.items() if not shutil.which(tool, path=path)}
+    missing = sorted(packages)
     if missing:
         raise EnvironmentLacks(
             "no virtual machine can be made here",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import tarfile
@@ -76,7 +77,8 @@ def run(order: Order) -> Result:
 
 
 def _wait(words: list[str | Path], limit_s: float, output: Path | None) -> None:
-    with open(output, "wb") if output else open(1, "wb", closefd=False) as sink:
+    with contextlib.ExitStack() as stack:
+        sink = stack.enter_context(output.open("wb")) if output else None  # None: our own
         machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=sink)
         try:
             machine.wait(limit_s)

@@ -14,9 +14,9 @@ RUNGS = ("fentry", "kprobe", "cgroup")
 HEAD = """\
 # Kernels: what each rung sees where
 
-Written by `scripts/vm matrix --write` on {date}; do not edit.  Every kernel is Debian's own, booted in
-QEMU (software emulation, so no times of programs are given here: docs/overhead.md has those), and each
-cell is a test that ran there: tests/kernel/test_rungs.py and test_ladder.py.
+Written by `scripts/vm matrix --write` on {date}; do not edit.  Every kernel is Debian's own,
+booted in QEMU (software emulation, so no times of programs are given here: docs/overhead.md has
+those), and each cell is a test that ran there: tests/kernel/test_rungs.py and test_ladder.py.
 """
 
 

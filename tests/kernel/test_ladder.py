@@ -1,0 +1,196 @@
+"""Which rung is taken, and every refusal with its reason: no traceback, nothing left attached.
+
+In a virtual machine ``HATRACE_RUNGS`` says what must work there (``none`` under lockdown).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from hatrace.errors import EnvironmentLacks
+from hatrace.kernel import preflight
+from hatrace.kernel.probes import attach
+from hatrace.kernel.rungs import LADDER, Rung
+from hatrace.lab.stage import wait_until
+from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.resources import bpf_dir
+
+pytestmark = pytest.mark.kernel
+
+SOURCE = Path(__file__).parents[2] / "src"
+ALL = Scope(ScopeKind.ALL)
+
+ATTACH = """
+import sys
+from hatrace.errors import HatraceError
+from hatrace.kernel.probes import attach
+from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.resources import bpf_dir
+wanted = sys.argv[1] if len(sys.argv) > 1 else None
+try:
+    probes = attach(bpf_dir(), Scope(ScopeKind.ALL), wanted)
+except HatraceError as error:
+    sys.exit(f"{error.what} | {error.why} | {error.do}")
+print("netlink" if probes is None else probes.rung)
+"""
+
+
+def hatrace(code: str, *words: str, before: Sequence[str] = ()) -> tuple[int, str]:
+    """Exit code and all output of a Python with hatrace, in whatever surroundings."""
+    done = subprocess.run(
+        [*before, sys.executable, "-c", code, *words],
+        env=os.environ | {"PYTHONPATH": str(SOURCE)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert "Traceback" not in done.stdout, done.stdout
+    return done.returncode, done.stdout.strip()
+
+
+def inside(script: str) -> tuple[str, ...]:
+    """In a mount namespace of its own, prepared by a shell script."""
+    return ("unshare", "-m", "sh", "-c", f'{script} && exec "$@"', "sh")
+
+
+def with_only(capabilities: frozenset[str]) -> tuple[str, ...]:
+    """As nobody, with these and no others."""
+    names = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in sorted(capabilities))
+    sets = f"-all,{names}" if names else "-all"
+    return (
+        "setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups",
+        "--inh-caps", sets, "--ambient-caps", sets,
+    )  # fmt: skip
+
+
+def working() -> list[str]:
+    return [answer.rung for answer in preflight.ladder() if answer.works]
+
+
+RUNGS = pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
+
+
+def test_what_works_here() -> None:
+    """On a machine that says what must: exactly that; elsewhere: more than netlink."""
+    promised = os.environ.get("HATRACE_RUNGS", "")
+    if promised:
+        names = [] if promised == "none" else promised.split(",")
+        assert working() == [*names, preflight.NETLINK]
+    else:
+        assert len(working()) > 1
+
+
+def test_the_best_is_taken() -> None:
+    assert hatrace(ATTACH) == (0, working()[0])
+
+
+@RUNGS
+def test_one_that_is_named_is_taken_or_refused_with_a_reason(rung: Rung) -> None:
+    code, said = hatrace(ATTACH, rung.name)
+    if rung.name in working():
+        assert (code, said) == (0, rung.name)
+    else:
+        assert code == 1
+        assert said.startswith(f"the `{rung.name}` rung cannot run here | ")
+        assert len(said.split(" | ")[1]) > 10
+
+
+def test_netlink_can_be_named() -> None:
+    assert hatrace(ATTACH, "netlink") == (0, "netlink")
+
+
+@RUNGS
+def test_lockdown_gives_its_reason(rung: Rung) -> None:
+    """Under ``confidentiality`` no program may read kernel memory: no rung of BPF works."""
+    answer = preflight.ask(rung)
+    if preflight.lockdown() == "confidentiality":
+        assert not answer.works and "lockdown" in answer.why
+    else:
+        assert "lockdown" not in answer.why
+
+
+def test_without_cgroup_v2() -> None:
+    mounted = inside("umount -a -t cgroup2; ! grep -q cgroup2 /proc/mounts")
+    code, said = hatrace(ATTACH, "cgroup", before=mounted)
+    assert (code, said.split(" | ")[1]) == (1, "no cgroup v2 is mounted")
+    assert "mount -t cgroup2" in said
+    others = [name for name in working() if name != "cgroup"]
+    assert hatrace(ATTACH, before=mounted) == (0, others[0])
+
+
+@RUNGS
+def test_without_btf(rung: Rung) -> None:
+    hidden = inside("mount -t tmpfs none /sys/kernel/btf")
+    code, said = hatrace(ATTACH, rung.name, before=hidden)
+    assert code == 1 and "BTF" in said
+    assert hatrace(ATTACH, before=hidden) == (0, "netlink")
+
+
+@RUNGS
+def test_without_any_capability(rung: Rung) -> None:
+    code, said = hatrace(ATTACH, rung.name, before=with_only(frozenset()))
+    missing = ", ".join(sorted(rung.capabilities))
+    assert code == 1 and f"this process lacks {missing}" in said
+
+
+@RUNGS
+def test_with_just_the_capabilities_it_names(rung: Rung) -> None:
+    """Enough where the rung works and the kernel has no further say; else a reason."""
+    code, said = hatrace(ATTACH, rung.name, before=with_only(rung.capabilities))
+    if code == 0:
+        assert said == rung.name
+    else:
+        why = said.split(" | ")[1]
+        known = "perf_event_paranoid|locked memory|lockdown|not permitted|no kprobes|may not"
+        assert re.search(known, why), said
+
+
+@RUNGS
+def test_one_capability_less_is_refused(rung: Rung) -> None:
+    for name in rung.capabilities:
+        code, said = hatrace(ATTACH, rung.name, before=with_only(rung.capabilities - {name}))
+        assert code == 1 and f"this process lacks {name}" in said
+
+
+KILL = """
+import os, signal
+from pathlib import Path
+for entry in Path("/proc/self/fdinfo").iterdir():
+    try:
+        lines = entry.read_text().splitlines()
+    except OSError:
+        continue
+    for line in lines:
+        if line.startswith(("map_id:", "prog_id:", "link_id:")):
+            print(line.replace("_id:", ""), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def exists(kind: str, number: str) -> bool:
+    """Whether the kernel has such a program, map or link."""
+    words = ["bpftool", kind, "show", "id", number]
+    return subprocess.run(words, capture_output=True).returncode == 0
+
+
+@RUNGS
+def test_nothing_is_left_after_kill_9(rung: Rung) -> None:
+    """Programs and maps go with the process that holds their fds."""
+    if rung.name not in working():
+        with pytest.raises(EnvironmentLacks):
+            attach(bpf_dir(), ALL, rung.name)
+        return
+    code, said = hatrace(ATTACH + KILL, rung.name)
+    name, *lines = said.splitlines()
+    assert (code, name) == (-9, rung.name)
+    held = {tuple(line.split()) for line in lines}
+    assert {kind for kind, _ in held} >= {"map", "prog"}
+    assert wait_until(lambda: not any(exists(kind, number) for kind, number in held))
