@@ -100,8 +100,8 @@ def _info(settings: Settings, tracing: Tracing) -> CaptureInfo:
         blind_spots=tuple(tracing.blind_spots),
         scope=settings.scope,
         command_line=("hatrace", *sys.argv[1:]),
-        started_ns=time.monotonic_ns(),
-        started_unix_ns=time.time_ns(),
+        started_ns=tracing.began_ns,
+        started_unix_ns=tracing.began_unix_ns,
         haproxy_versions=tracing.versions,
         detail=settings.detail,
     )

@@ -17,9 +17,10 @@ from typing import Self
 from hatrace.commands._crowd import crowded
 from hatrace.commands._feedback import Feedback
 from hatrace.commands._scope import members, nobody, pids_of
-from hatrace.errors import HatraceError
+from hatrace.errors import EnvironmentLacks, HatraceError
 from hatrace.haproxy.sampler import Sampler
 from hatrace.kernel import preflight
+from hatrace.kernel.maps import Sizes, fitting
 from hatrace.kernel.probes import Probes, attach
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import (
@@ -70,6 +71,7 @@ class Tracing:
         self._began_cpu_ns = _cpu_ns()
 
     def __enter__(self) -> Self:
+        self.began_ns, self.began_unix_ns = time.monotonic_ns(), time.time_ns()
         self._sampler.start()
         self._early = self._sampler.drain()
         pids = self._in_scope()
@@ -77,7 +79,7 @@ class Tracing:
             self._sampler.stop()
             raise nobody(self._scope)
         try:
-            self._probes = self._attach()
+            self._probes = self._attach(pids)
         except BaseException:
             self._sampler.stop()
             raise
@@ -89,11 +91,29 @@ class Tracing:
         self._sampler.stop()
         self._probes.close()
 
-    def _attach(self) -> AnyProbes:
+    def _attach(self, pids: frozenset[int]) -> AnyProbes:
+        """The rung asked for, or the best that works: the lowest then says why it is taken."""
         if self._rung == preflight.NETLINK:
             return SampledProbes(self._scope)
         summary = self._detail == "summary"
-        return attach(bpf_dir(), self._scope, self._rung, summary) or SampledProbes(self._scope)
+        try:
+            probes = attach(bpf_dir(), self._scope, self._rung, summary, self._sizes(pids))
+            why = None if probes else preflight.why_none()
+        except EnvironmentLacks as error:
+            if self._rung:
+                raise
+            probes, why = None, error
+        if why:
+            said = str(why)
+            self._early.append(Trouble(time.monotonic_ns(), "kernel", "BPF", said, why.do))
+        return probes or SampledProbes(self._scope)
+
+    def _sizes(self, pids: frozenset[int]) -> Sizes:
+        if self._scope.kind in (ScopeKind.ALL, ScopeKind.CGROUP):
+            return fitting(host_counters().tcp_alloc)
+        said = (event.processes for event in self._early if isinstance(event, Processes))
+        limits = {process.pid: process.fd_limit for found in said for process in found}
+        return fitting(host_counters().tcp_alloc, [limits.get(pid) for pid in pids])
 
     @property
     def rung(self) -> str:

@@ -108,6 +108,14 @@ def ladder() -> tuple[Answer, ...]:
     return (*(ask(rung) for rung in LADDER), Answer(NETLINK, True))
 
 
+def why_none() -> EnvironmentLacks:
+    """Why no BPF rung works here: what the one that needs least says."""
+    answer = ask(LADDER[-1])
+    return EnvironmentLacks(
+        f"the `{answer.rung}` rung cannot run here", answer.why, answer.do or "hatrace doctor"
+    )
+
+
 def choose(name: str | None = None) -> Rung | None:
     """The rung to take: the named one or the best that works; None stands for ``netlink``.
 
