@@ -58,6 +58,16 @@ def running(haproxy: HAProxy) -> dict[str, Any]:
     return next(one for one in answers if one["pid"] == haproxy.pid)
 
 
+def _asked(haproxy: HAProxy, command: str) -> str:
+    """What the master answers first; it does not close, as a worker does."""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(5)
+        if link.connect_ex(str(haproxy.master)):
+            return ""
+        link.sendall(command.encode() + b"\n")
+        return link.recv(65536).decode()
+
+
 @pytest.mark.parametrize("suite", [None, *sorted(builds.available())])
 def test_the_arithmetic_of_fds_is_haproxys_own(stage: Stage, suite: str | None) -> None:
     binary = builds.available()[suite] if suite else None
@@ -83,6 +93,7 @@ def test_a_running_one_is_validated_by_its_own_binary(stage: Stage) -> None:
 def test_a_file_broken_since_the_start_is_rejected_also_after_a_reload(stage: Stage) -> None:
     """After a reload the master's environment says that it is a master: -c must not see that."""
     haproxy = start(stage, PROXY.format(port=31402))
+    assert wait_until(lambda: bool(_asked(haproxy, "show proc")))  # or it misses the signal
     haproxy.reload()
     assert running(haproxy)["validation"]["accepted"]
     with haproxy.config.open("a") as file:

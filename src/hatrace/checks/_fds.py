@@ -11,7 +11,9 @@ from hatrace.checks._answer import several
 from hatrace.model.setup import BindLine, Descriptors, HostFacts, Setup
 from hatrace.model.topology import Kind
 
-RESERVED = 20
+RESERVED = 10
+STATS_CLIENTS = 10
+"""Of all `stats socket` together, unless `stats maxconn` says another."""
 PER_THREAD = 3
 """One for the poller, two for the pipe that wakes it."""
 PER_AGENT = 2
@@ -66,10 +68,12 @@ def _fixed(setup: Setup, threads: int) -> tuple[int, str]:
     agents = sum(server.agent_checked for server in servers)
     peers = setup.peer_sections + PER_PEER * setup.peers
     master = MASTER if _has_master(setup) else 0
+    clients = (_number(setup, "stats maxconn") or STATS_CLIENTS) if setup.stats_sockets else 0
     parts = [
         (listeners, several(listeners, "listener")),
         (checks, several(checks, "check")),
         (PER_AGENT * agents, f"{PER_AGENT} x {several(agents, 'agent check')}"),
+        (clients, f"{clients} clients of the stats sockets"),
         (peers, f"{peers} for peers"),
         (master, f"up to {master} towards the master"),
         (PER_THREAD * threads, f"{PER_THREAD} x {several(threads, 'thread')}"),

@@ -27,6 +27,7 @@ listen a
         ("", 2028),
         ("    bind 127.0.0.1:31002-31003\n", 2030),
         ("    bind unix@/run/b\n", 2029),
+        ("global\n    stats maxconn 30\n", 2048),
         ("    server a 127.0.0.1:1 check\n    server b 127.0.0.1:1 check\n", 2030),
         ("    server a 127.0.0.1:1 check agent-check agent-port 2\n", 2031),
         ("    server a 127.0.0.1:1\n", 2028),
