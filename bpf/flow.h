@@ -127,4 +127,21 @@ struct held {
 	__u8 state;
 };
 
+/* A command-line socket's path as its clients give it, padded with NULs. */
+struct unix_path {
+	__u8 name[108];
+};
+
+struct unix_caller {
+	__u32 pid;		/* tgid */
+	__u32 path;		/* as user space numbered it */
+};
+
+/* connect() calls of one process to one command-line socket. */
+struct unix_calls {
+	__u64 connects;
+	__u64 last_ns;
+	__u8 comm[16];
+};
+
 #endif

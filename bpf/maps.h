@@ -23,6 +23,8 @@ enum map {
 	MAP_TGIDS,	  /* hash: u32 tgid -> u8.  Who is in scope. */
 	MAP_LISTENING,	  /* array of 64 bytes: one for each port somebody in scope listens on */
 	MAP_TAKEN,	  /* hash: target index -> u8.  Gives each index out once. */
+	MAP_UNIX_PATHS,	  /* hash: struct unix_path -> u32: the command-line sockets */
+	MAP_UNIX_CALLS,	  /* LRU hash: struct unix_caller -> struct unix_calls */
 };
 
 enum counter {

@@ -24,6 +24,8 @@ from hatrace.kernel.maps import Sizes, fitting
 from hatrace.kernel.probes import Probes, attach
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import (
+    CommandCalls,
+    CommandClients,
     Cost,
     Event,
     Finished,
@@ -46,6 +48,8 @@ from hatrace.sockets.sampled import SampledProbes
 DRAIN_S = 0.05
 """The ring holds 43,690 finished flows: at 20 drains a second, 870,000 flows per second."""
 TICK_S = 1.0
+CALLERS = 64
+"""Of those who call HAProxy's command-line sockets, the latest so many are kept."""
 INVENTORY_TICKS = 5
 """Every fd in scope is listed this often, and at each tick while there are suspects."""
 
@@ -67,6 +71,7 @@ class Tracing:
             sorted(pids_of(scope)), guard=self._crowded, check_events=check_events
         )
         self._troubles: dict[str, Trouble] = {}
+        self._calls: tuple[CommandCalls, ...] = ()
         self._followed: frozenset[int] = frozenset()
         self._began_cpu_ns = _cpu_ns()
 
@@ -159,6 +164,7 @@ class Tracing:
             yield Holders(time.monotonic_ns(), held, {h.pid: comm(h.pid) for h in held})
         yield host_counters()
         yield from self._attempt("command-sockets", lambda: self._command_socket_event(held))
+        yield from self._command_clients()
         records, matched = self._probes.scan(self.feedback.criteria)
         yield Open(time.monotonic_ns(), records, matched)
         yield Targets(time.monotonic_ns(), self._probes.targets())
@@ -166,6 +172,14 @@ class Tracing:
         yield from self._probes.troubles()
         yield self._cost()
         yield Tick(time.monotonic_ns())
+
+    def _command_clients(self) -> Iterator[Event]:
+        """Who called HAProxy's command-line sockets, if anybody did since the last look."""
+        self._probes.listen_for(one.path for one in self._sampler.command_sockets())
+        calls = tuple(one for one in self._probes.callers() if one.pid != os.getpid())
+        if calls != self._calls:
+            self._calls = calls
+            yield CommandClients(time.monotonic_ns(), calls[:CALLERS])
 
     def _command_socket_event(self, held: Collection[Holder]) -> Event | None:
         sockets = self._sampler.command_sockets()

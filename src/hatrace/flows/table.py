@@ -40,6 +40,7 @@ class Table:
         self.info = info
         self.now_ns = info.started_ns
         self.losses = events.Losses(info.started_ns)
+        self.command_clients: events.CommandClients | None = None
         self.host: events.HostCounters | None = None
         self.host_at_start: events.HostCounters | None = None
         self.cost: events.Cost | None = None
@@ -72,6 +73,7 @@ class Table:
             events.Holders: self._holders,
             events.Losses: self._losses,
             events.CommandSockets: self._command_sockets,
+            events.CommandClients: self._command_clients,
             events.HostCounters: self._host,
             events.Processes: self._processes,
             events.Servers: self._servers,
@@ -127,6 +129,10 @@ class Table:
         self._told.apply_command_sockets(event)
         unnamed = ((pid, line) for pid, line in event.names.items() if not self._names.of(pid))
         self._names.learn((pid, _program(line)) for pid, line in unnamed)
+
+    def _command_clients(self, event: events.CommandClients) -> None:
+        self.command_clients = event
+        self._names.learn((calls.pid, calls.comm) for calls in event.calls)
 
     def _host(self, event: events.HostCounters) -> None:
         self.host = event

@@ -16,7 +16,7 @@ from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import libbpf, wire
 from hatrace.model.flow import LAYOUT
 
-_HASH, _ARRAY, _PERCPU_ARRAY, _RINGBUF = 1, 2, 6, 27
+_HASH, _ARRAY, _PERCPU_ARRAY, _LRU_HASH, _RINGBUF = 1, 2, 6, 9, 27
 _NO_PREALLOC, _MMAPABLE = 1, 1 << 10
 _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
 
@@ -37,6 +37,8 @@ class MapId(IntEnum):
     TGIDS = 11
     LISTENING = 12
     TAKEN = 13
+    UNIX_PATHS = 14
+    UNIX_CALLS = 15
 
 
 COUNTER_TARGETS, COUNTER_MATCHED, COUNTER_JIFFIES, COUNTER_NOW_NS = 0, 1, 2, 3
@@ -97,6 +99,8 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.TGIDS: Shape(_HASH, 4, 1, 16_384, _NO_PREALLOC),
         MapId.LISTENING: Shape(_ARRAY, 4, 64, 1024),
         MapId.TAKEN: Shape(_HASH, 4, 1, sizes.targets),
+        MapId.UNIX_PATHS: Shape(_HASH, wire.UNIX_PATH.size, 4, 256),
+        MapId.UNIX_CALLS: Shape(_LRU_HASH, wire.UNIX_CALLER.size, wire.UNIX_CALLS.size, 1024),
     }
 
 

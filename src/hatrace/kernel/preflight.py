@@ -92,7 +92,8 @@ def ask(rung: Rung) -> Answer:
 def refusal(rung: Rung) -> str:
     """What the kernel says to the first hook of each kind; empty: they attach."""
     libbpf.unlimit_memory()
-    first_of_a_kind = {hook.via: hook for hook in reversed(rung.hooks)}
+    needed = [hook for hook in reversed(rung.hooks) if not hook.optional]
+    first_of_a_kind = {hook.via: hook for hook in needed}
     btf = libbpf.Btf()
     try:
         for hook in first_of_a_kind.values():

@@ -21,7 +21,7 @@ from hatrace.kernel.preflight import cgroup_mount
 from hatrace.kernel.ring import Ring
 from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.model.capture_info import Scope, ScopeKind
-from hatrace.model.event import Holder, Losses, Target, Trouble
+from hatrace.model.event import CommandCalls, Holder, Losses, Target, Trouble
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _ZERO = _U32.pack(0)
@@ -42,6 +42,7 @@ class Probes:
         self._open = mmap.mmap(loaded.maps[MapId.TARGET_OPEN], 8 * sizes.targets)
         self._criteria: bytes = b""
         self._keys: dict[int, bytes] = {}
+        self._paths: list[str] = []
         self._truncated = 0
         self._configure()
 
@@ -126,6 +127,25 @@ class Probes:
     def watch(self, target: int, age_ns: int) -> None:
         """Report this target's open flows older than ``age_ns``, whatever their state."""
         self._maps[MapId.WATCH_NS].set(_U32.pack(target), _U64.pack(age_ns))
+
+    def listen_for(self, paths: Iterable[str]) -> None:
+        """Count who connects to these command-line sockets, from now on."""
+        for path in paths:
+            name = path.encode()
+            if path not in self._paths and len(name) < wire.UNIX_PATH.size:
+                self._paths.append(path)
+                number = _U32.pack(len(self._paths) - 1)
+                self._maps[MapId.UNIX_PATHS].set(wire.UNIX_PATH.pack(name), number)
+
+    def callers(self) -> tuple[CommandCalls, ...]:
+        """Every process that connected to one of them, the latest first."""
+        table = self._maps[MapId.UNIX_CALLS]
+        found = []
+        for caller in table:
+            if calls := table.get(caller):
+                pid, path = wire.UNIX_CALLER.unpack(caller)
+                found.append(wire.command_calls(self._paths[path], pid, calls))
+        return tuple(sorted(found, key=lambda one: -one.last_ns))
 
     def losses(self) -> Losses:
         counted = self._maps[MapId.LOSSES].get(_ZERO) or b""

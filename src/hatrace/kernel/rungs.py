@@ -85,6 +85,14 @@ def _cgroup(function: str, attach_type: int, target: str = "") -> Hook:
     return Hook(function, Via.CGROUP, target, attach_type, source="cgroup.bpf.c")
 
 
+_UNIX_SAMPLED = "who connects to a command-line socket is traced, how that ends is sampled"
+_NO_UNIX = "connections to command-line sockets shorter than a second are not seen"
+
+
+def _unix(function: str, via: Via, target: str, attach_type: int = 0) -> Hook:
+    return Hook(function, via, target, attach_type, True, _NO_UNIX, "unix.bpf.c")
+
+
 READERS = (
     _reader("scan", "bpf_map_elem"),
     _reader("inventory", "task_file"),
@@ -105,13 +113,14 @@ CGROUP = Rung(
         _cgroup("connect6", 11),
         _cgroup("getpeername", 29, "getpeername4"),
         _cgroup("getpeername", 30, "getpeername6"),
+        _unix("connect_unix", Via.CGROUP, "cgroup/connect_unix", 49),
         *FOLLOWERS,
         *READERS,
     ),
     (
         "the owner of a socket accepted without asking for the peer's address (HAProxy asks) "
         "is known from the fd table or at its end, not at accept()",
-        "AF_UNIX sockets are sampled, not traced",
+        _UNIX_SAMPLED,
     ),
 )
 
@@ -122,10 +131,11 @@ FENTRY = Rung(
         Hook("tcp_connect", Via.FENTRY, "tcp_connect", _TRACE_FENTRY, source="fentry.bpf.c"),
         Hook("inet_csk_accept", Via.FEXIT, "inet_csk_accept", _TRACE_FEXIT, source="fentry.bpf.c"),
         Hook("inet_release", Via.FENTRY, "inet_release", _TRACE_FENTRY, source="fentry.bpf.c"),
+        _unix("unix_stream_connect", Via.FENTRY, "unix_stream_connect", _TRACE_FENTRY),
         *FOLLOWERS,
         *READERS,
     ),
-    ("AF_UNIX sockets are sampled, not traced",),
+    (_UNIX_SAMPLED,),
 )
 
 KPROBE = Rung(
@@ -135,10 +145,11 @@ KPROBE = Rung(
         Hook("tcp_connect", Via.KPROBE, "tcp_connect", source="kprobe.bpf.c"),
         Hook("inet_csk_accept", Via.KRETPROBE, "inet_csk_accept", source="kprobe.bpf.c"),
         Hook("inet_release", Via.KPROBE, "inet_release", source="kprobe.bpf.c"),
+        _unix("kprobe_unix_connect", Via.KPROBE, "unix_stream_connect"),
         *FOLLOWERS,
         *READERS,
     ),
-    ("AF_UNIX sockets are sampled, not traced",),
+    (_UNIX_SAMPLED,),
 )
 
 LADDER = (FENTRY, KPROBE, CGROUP)

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from hatrace.model.event import Holder, Losses, Target
+from hatrace.model.event import CommandCalls, Holder, Losses, Target
 
 CONFIG = struct.Struct("<QQIIII16s")
 """secret, cgroup_id, cgroup_level, scope, summary, hz, comm."""
@@ -23,6 +23,12 @@ LOSSES = struct.Struct("<4Q")
 """ring_full, flows_full, targets_full, overwritten."""
 HELD = struct.Struct("<IIIHBB")
 """pid, fd, inode, family, protocol, state."""
+UNIX_PATH = struct.Struct("<108s")
+"""name."""
+UNIX_CALLER = struct.Struct("<II")
+"""pid, path."""
+UNIX_CALLS = struct.Struct("<QQ16s")
+"""connects, last_ns, comm."""
 
 SCOPE_TGIDS, SCOPE_CGROUP, SCOPE_ALL = 0, 1, 2
 SCAN_LIMIT = 4096
@@ -111,6 +117,13 @@ def losses(at_ns: int, per_cpu: bytes, scan_truncated: int) -> Losses:
     """The counters summed over all CPUs."""
     ring_full, flows_full, targets_full, overwritten = _summed(LOSSES, per_cpu)
     return Losses(at_ns, ring_full, flows_full, targets_full, overwritten, scan_truncated)
+
+
+def command_calls(path: str, pid: int, calls: bytes) -> CommandCalls:
+    """One process's calls of a command-line socket."""
+    connects, last_ns, comm = UNIX_CALLS.unpack(calls)
+    name = comm.rstrip(b"\0").decode(errors="replace")
+    return CommandCalls(path, pid, name, connects, last_ns)
 
 
 def holders(records: bytes) -> Iterable[Holder]:

@@ -139,6 +139,26 @@ class CommandSockets:
 
 
 @dataclass(frozen=True, slots=True)
+class CommandCalls:
+    """How often process ``pid`` connected to the command-line socket ``path``, and when last."""
+
+    path: str
+    pid: int
+    comm: str
+    connects: int
+    """Since hatrace came."""
+    last_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandClients:
+    """Who connected to HAProxy's command-line sockets: every call, also the shortest."""
+
+    at_ns: int
+    calls: tuple[CommandCalls, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class HostCounters:
     """/proc/net/sockstat, /proc/net/netstat and the limits they run against; None: unreadable."""
 
@@ -313,6 +333,7 @@ Event = (
     | Targets
     | Losses
     | CommandSockets
+    | CommandClients
     | HostCounters
     | Processes
     | Servers
@@ -335,6 +356,7 @@ EVENTS: tuple[type[Event], ...] = (
     Targets,
     Losses,
     CommandSockets,
+    CommandClients,
     HostCounters,
     Processes,
     Servers,

@@ -13,6 +13,7 @@ from typing import Protocol
 from hatrace.model.attribution import Attribution
 from hatrace.model.capture_info import CaptureInfo
 from hatrace.model.event import (
+    CommandClients,
     CommandSockets,
     Configured,
     Cost,
@@ -120,6 +121,10 @@ class World(Protocol):
     def descriptors(self) -> Mapping[int, Descriptors]: ...
     @property
     def command_sockets(self) -> CommandSockets | None: ...
+    @property
+    def command_clients(self) -> CommandClients | None:
+        """Who connected to the command-line sockets, how often, and when last."""
+
     @property
     def host(self) -> HostCounters | None: ...
     @property

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from hatrace.errors import HatraceError
 from hatrace.model.capture_info import Scope, ScopeKind
-from hatrace.model.event import Holder, Losses, Target, Trouble
+from hatrace.model.event import CommandCalls, Holder, Losses, Target, Trouble
 from hatrace.model.flow import Flow
 from hatrace.sockets.inventory import look
 from hatrace.sockets.members import members, with_children
@@ -141,6 +141,12 @@ class SampledProbes:
     def losses(self) -> Losses:
         """``ring_full`` counts overruns: how many ends each has swallowed, nobody knows."""
         return Losses(time.monotonic_ns(), ring_full=self._overruns, scan_truncated=self._truncated)
+
+    def listen_for(self, paths: Iterable[str]) -> None:
+        """Nothing: who calls a command-line socket, sampling does not see (`blind_spots`)."""
+
+    def callers(self) -> tuple[CommandCalls, ...]:
+        return ()
 
     def bpf_cost(self) -> tuple[int, int] | None:
         """None: there is no BPF here."""

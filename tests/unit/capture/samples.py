@@ -7,6 +7,8 @@ import dataclasses
 from hatrace.model.event import (
     Action,
     CheckResult,
+    CommandCalls,
+    CommandClients,
     Cost,
     Event,
     LogLine,
@@ -48,6 +50,7 @@ def events() -> list[Event]:
         make.holders_of(0, open_flow),
         make.targets(0, make.target(born=30, gone=29, lifetime=tuple(range(16)))),
         make.master_connections(0, clients=3, orphaned=1, waiting=2),
+        CommandClients(0, (CommandCalls("/run/haproxy/ma.sock", 812, "socat", 30, 5),)),
         make.streams(0, make.stream(expires_ms=-5), complete=False),
         make.descriptors(0, make.descriptor(11, "check", suspicious=True)),
         CheckResult(0, make.WORKER, "be/s1", False, "L7OK, code 200"),

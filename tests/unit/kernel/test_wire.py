@@ -30,6 +30,9 @@ TWINS = {
     "config": "CONFIG",
     "criteria": "CRITERIA",
     "held": "HELD",
+    "unix_path": "UNIX_PATH",
+    "unix_caller": "UNIX_CALLER",
+    "unix_calls": "UNIX_CALLS",
 }
 """struct of flow.h -> its layout in kernel/wire.py; struct flow's is in model/flow.py."""
 

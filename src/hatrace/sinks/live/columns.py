@@ -108,5 +108,7 @@ SOCKETS: tuple[Column[SocketRow], ...] = (
     Column("slots", _slots, "left"),
     Column("waiting", _waiting),
     Column("level", lambda row: row.level, "left", 120),
+    Column("calls", lambda row: "" if row.calls is None else count(row.calls), from_width=100),
     Column("held by", lambda row: word(", ".join(row.holders)), "left", ratio=3),
+    Column("latest callers", lambda row: word(", ".join(row.callers[:3])), "left", 120, ratio=3),
 )

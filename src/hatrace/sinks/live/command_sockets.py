@@ -9,24 +9,32 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from hatrace.model.event import CommandSockets, UnixSocket
+from hatrace.model.event import CommandClients, CommandSockets, UnixSocket
 from hatrace.model.topology import CommandSocket
 from hatrace.sinks.live.frame import SocketRow
 
 _LISTENING = 10
 
 
-def socket_rows(seen: CommandSockets | None) -> tuple[SocketRow, ...]:
+def socket_rows(
+    seen: CommandSockets | None, called: CommandClients | None = None
+) -> tuple[SocketRow, ...]:
     """The fullest first; masters before the others."""
     if seen is None:
         return ()
     clients = _clients(seen)
-    rows = [_row(socket, seen, clients) for socket in seen.sockets]
+    rows = [_row(socket, seen, clients, called) for socket in seen.sockets]
     return tuple(sorted(rows, key=lambda row: (not row.master, -row.used, row.path)))
 
 
-def _row(socket: CommandSocket, seen: CommandSockets, clients: dict[int, str]) -> SocketRow:
+def _row(
+    socket: CommandSocket,
+    seen: CommandSockets,
+    clients: dict[int, str],
+    called: CommandClients | None,
+) -> SocketRow:
     listener = _listener(socket, seen.unix)
+    calls = [one for one in called.calls if one.path == socket.path] if called else []
     ends = list(_accepted(listener, seen.unix)) if listener else []
     return SocketRow(
         path=socket.path,
@@ -37,6 +45,11 @@ def _row(socket: CommandSocket, seen: CommandSockets, clients: dict[int, str]) -
         waiting=listener.queue if listener else 0,
         level=socket.level.value if socket.level else "",
         holders=_grouped(ends, clients),
+        calls=sum(one.connects for one in calls) if called else None,
+        callers=tuple(
+            f"{one.comm} (pid {one.pid})" + (f" x{one.connects}" if one.connects > 1 else "")
+            for one in calls
+        ),
     )
 
 

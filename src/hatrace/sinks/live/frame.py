@@ -99,6 +99,10 @@ class SocketRow:
     level: str
     holders: tuple[str, ...]
     """``socat (pid 1234) x3``, most slots first; ``client has left x2``."""
+    calls: int | None = None
+    """Connections to it since hatrace came; None: they were not counted."""
+    callers: tuple[str, ...] = ()
+    """``socat (pid 1234) x30``, the latest first."""
 
 
 @dataclass(frozen=True, slots=True)

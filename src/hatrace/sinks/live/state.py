@@ -40,7 +40,7 @@ class Folder:
             findings=tuple(sorted(verdict.findings, key=_urgency)),
             targets=tuple(_target_rows(world)),
             checks=tuple(_check_row(activity, world.now_ns) for activity in world.checks),
-            sockets=socket_rows(world.command_sockets),
+            sockets=socket_rows(world.command_sockets, world.command_clients),
             troubles=tuple(world.troubles),
             scan_truncated=world.losses.scan_truncated,
         )

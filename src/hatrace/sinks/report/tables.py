@@ -152,4 +152,6 @@ SOCKETS: tuple[Column[SocketRow], ...] = (
     Column("waiting", lambda row: count(row.waiting), right=True),
     Column("level", lambda row: row.level),
     Column("held by", lambda row: ", ".join(row.holders)),
+    Column("calls", lambda row: "" if row.calls is None else count(row.calls), right=True),
+    Column("latest callers", lambda row: ", ".join(row.callers[:5])),
 )
