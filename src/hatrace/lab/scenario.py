@@ -17,7 +17,9 @@ class Expected:
 
     slug: str
     cause: str
-    """Which of the finding's causes, in a word or two."""
+    """Which of the finding's causes, in a word or two that it contains."""
+    also: tuple[str, ...] = ()
+    """Slugs of further findings that are true here, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +51,5 @@ class Scenario:
     interval_s: float
     """Its own beat: a finding is due within three."""
     play: Callable[[Stage, Path | None], Running]
+    since: str = ""
+    """The first series of HAProxy that has what it needs (``3.2``); empty: any."""
