@@ -30,6 +30,7 @@ HATRACE_IMPORTS = {
     "flows": LEAVES,
     "detectors": LEAVES,
     "checks": LEAVES,
+    "actions": LEAVES | {"haproxy", "sockets"},
     "capture": LEAVES,
     "sinks": LEAVES | {"pipeline"},  # for the Verdict they are handed
     "pipeline": frozenset({"model"}),

@@ -34,6 +34,9 @@ COMMANDS = {
     "check": "What in a configuration leads to leaks, before anything leaks.",
     "explain": "What a finding means: cause, evidence, what to do.",
     "export": "A capture's flows and findings as data for other tools.",
+    "drain": "Take a server out of HAProxy, and prove that nothing goes to it.",
+    "close": "Destroy the connections of a finding, asked first.",
+    "retire": "End an old worker, asked first.",
     "lab": "Make a leak on loopback with a real HAProxy, and watch it.",
 }
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from hatrace.haproxy.runtime import Guard
 from hatrace.model.event import CommandSockets
 from hatrace.model.topology import CommandSocket
+from hatrace.sockets.command_sockets import command_sockets
+from hatrace.sockets.holders import Finder
 
 SPARE = 2
 """Places that must be free before hatrace takes one for some milliseconds."""
@@ -20,3 +23,9 @@ def crowded(seen: CommandSockets, socket: CommandSocket) -> str | None:
     accepted = [u for u in seen.unix if listener and u.path == listener.path and u is not listener]
     free = (found.limit or 10) - len(accepted)
     return None if free >= SPARE else f"{len(accepted)} of its {found.limit or 10} slots are used"
+
+
+def guard() -> Guard:
+    """For a command that asks from one thread: the sockets as they are at each question."""
+    finder = Finder()
+    return lambda socket: crowded(command_sockets([socket], finder), socket)
