@@ -191,3 +191,14 @@ def test_a_folder_is_read_as_haproxy_reads_it(tmp_path: Path) -> None:
 def test_what_makes_no_sense_is_a_usage_error(words: tuple[str, ...]) -> None:
     with pytest.raises(UsageError):
         run(*words)
+
+
+def test_one_that_cannot_be_read_does_not_hide_the_others(stage: Stage) -> None:
+    gone = start(stage, PROXY.format(port=31410), standalone=True, name="gone")
+    other = start(stage, PROXY.format(port=31411), standalone=True, name="other")
+    gone.config.unlink()
+    result = CliRunner().invoke(check.command, ["--json"], standalone_mode=False)
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert other.pid in [one["pid"] for one in answers]
+    assert gone.pid not in [one["pid"] for one in answers]
+    assert f"the configuration of HAProxy {gone.pid} cannot be read" in result.stderr

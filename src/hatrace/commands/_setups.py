@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks, HatraceError, UsageError
-from hatrace.haproxy import config, known_issues, settings, sockets, validate
+from hatrace.haproxy import config, known_issues, procfs, settings, sockets, validate
 from hatrace.haproxy.config import Configuration
 from hatrace.haproxy.discovery import Finder
 from hatrace.haproxy.validate import NotValidated
@@ -56,8 +56,9 @@ def _validation(files: Sequence[str], binary: str | None) -> tuple[Validation | 
         return None, str(error)
 
 
-def running(version: str | None) -> Iterator[Setup]:
-    """Each HAProxy that runs; raises EnvironmentLacks if none does."""
+def running(version: str | None) -> Iterator[Setup | EnvironmentLacks]:
+    """Each HAProxy that runs, or why its configuration cannot be read; raises EnvironmentLacks
+    if none runs.  One that ends meanwhile is passed over."""
     processes = Finder().scan()
     heads = [one for one in processes if one.kind in (Kind.MASTER, Kind.STANDALONE)]
     if not heads:
@@ -67,18 +68,20 @@ def running(version: str | None) -> Iterator[Setup]:
             "name its configuration: hatrace check /etc/haproxy/haproxy.cfg",
         )
     for head in heads:
-        yield _of_process(head, processes, version)
+        try:
+            yield _of_process(head, processes, version)
+        except OSError as error:
+            if procfs.stat(head.pid) is not None:
+                yield EnvironmentLacks(
+                    f"the configuration of HAProxy {head.pid} cannot be read",
+                    error.strerror or str(error),
+                    "run hatrace as root, or name the files: hatrace check FILE",
+                )
 
 
 def _of_process(head: Process, processes: Sequence[Process], version: str | None) -> Setup:
-    try:
-        read = settings.load(head).configuration
-    except OSError as error:
-        raise EnvironmentLacks(
-            f"the configuration of HAProxy {head.pid} cannot be read",
-            error.strerror or str(error),
-            "run hatrace as root, or name the files: hatrace check FILE",
-        ) from error
+    """Raises OSError where its files cannot be read."""
+    read = settings.load(head).configuration
     masters = sockets.of_process(head, read) if head.kind is Kind.MASTER else ()
     setup = _setup(read, head.config_files, version or head.version)
     try:

@@ -7,10 +7,12 @@ import click
 from hatrace import checks
 from hatrace.commands import _options as options
 from hatrace.commands import _setups
-from hatrace.errors import UsageError
+from hatrace.errors import EnvironmentLacks, UsageError
 from hatrace.haproxy.version import Version
 from hatrace.model.finding import Severity
+from hatrace.model.setup import Setup
 from hatrace.sinks import checked
+from hatrace.sinks.text import escape
 
 
 @click.command()
@@ -29,15 +31,20 @@ def command(
     """
     _validate(config, version, haproxy)
     setups = [_setups.of_files(config, haproxy, version)] if config else _setups.running(version)
-    worst = 0
-    for number, setup in enumerate(setups):
-        answers = checks.ask(setup)
-        if as_json:
-            click.echo(checked.as_json(answers))
-        else:
-            click.echo(("\n" if number else "") + checked.as_text(answers))
-        worst |= any(each.severity is not Severity.NOTICE for each in answers.findings)
-    return int(worst)
+    codes = {_print(setup, as_json) for setup in setups}
+    return 1 if 1 in codes else max(codes, default=0)
+
+
+def _print(setup: Setup | EnvironmentLacks, as_json: bool) -> int:
+    """The answers for one HAProxy; its exit code."""
+    if isinstance(setup, EnvironmentLacks):
+        do = f"\n  do: {escape(setup.do)}" if setup.do else ""
+        click.echo(f"hatrace: {escape(str(setup))}{do}", err=True)
+        return setup.exit_code
+    answers = checks.ask(setup)
+    click.echo(checked.as_json(answers) if as_json else checked.as_text(answers) + "\n")
+    urgent = any(each.severity is not Severity.NOTICE for each in answers.findings)
+    return 1 if urgent else 0
 
 
 def _validate(config: tuple[str, ...], version: str | None, haproxy: str | None) -> None:
