@@ -10,6 +10,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -163,6 +164,103 @@ def test_master_socket_worker_recovers_when_the_worker_runs_again() -> None:
         assert set(master_connections(running)) == {0}
         os.kill(worker, signal.SIGCONT)
         assert wait_until(lambda: len(master_connections(running)) <= 1, 40)
+
+
+def listeners(port: object) -> list[str]:
+    """Whose listening sockets a port has: `users:((...))` of ss."""
+    return [row.split()[5] for row in ss("-tlnp", f"sport = :{port}")]
+
+
+def connections(pid: int, port: object) -> int:
+    """How many a process has open to a port."""
+    return sum(f"pid={pid}," in row for row in ss("-tnp", f"dport = :{port}"))
+
+
+def test_drain_survivor_goes_on_in_the_old_worker() -> None:
+    with playing("drain-survivor") as running:
+        old, removed = running.facts["old"], running.facts["removed"]
+        assert isinstance(old, int)
+        assert wait_until(lambda: running.haproxy.worker() not in (0, old))
+        assert wait_until(lambda: "removed" not in running.haproxy.ask("show servers state"))
+        assert connections(old, removed) == running.facts["sessions"]
+        assert "fe=fe " not in running.haproxy.ask("show sess"), "the command line shows none"
+        assert grows(lambda: received(old, removed), 100), "they go on talking"
+
+
+def received(pid: int, port: object) -> int:
+    rows = subprocess.run(
+        ["ss", "-Htnpi", f"dport = :{port}"], capture_output=True, text=True, check=True
+    ).stdout
+    assert f"pid={pid}," in rows
+    return sum(map(int, re.findall(r"bytes_received:(\d+)", rows)))
+
+
+def test_half_closed_sessions_survive_the_shutdown() -> None:
+    with playing("drain-survivor-half-closed") as running:
+        worker = running.haproxy.worker()
+        assert wait_until(lambda: "MAINT" in running.haproxy.ask("show stat"))
+        assert connections(worker, running.facts["stream"]) == running.facts["sessions"]
+        assert grows(lambda: received(worker, running.facts["stream"]), 4096)
+
+
+def test_stale_workers_stay_with_a_session_each() -> None:
+    with playing("stale-worker") as running:
+        old = running.facts["old"]
+        assert isinstance(old, list)
+        assert len(old) == 3
+        assert all(connections(pid, running.facts["service"]) >= 1 for pid in old)
+        assert running.haproxy.worker() not in old
+
+
+def test_stale_bind_stopped_swallows_connections() -> None:
+    with playing("stale-bind-stopped") as running:
+        old, new = running.facts["old"], running.facts["new"]
+        assert [f"pid={old}," in users for users in listeners(running.facts["yesterday"])] == [True]
+        today = " ".join(listeners(running.facts["today"]))
+        assert f"pid={old}," in today
+        assert f"pid={new}," in today
+        assert grows(lambda: waiting(running.facts["today"]), 3)
+
+
+def waiting(port: object) -> int:
+    """Connections in the accept queues of a port."""
+    return sum(int(row.split()[1]) for row in ss("-tln", f"sport = :{port}"))
+
+
+def test_stale_bind_generations_listen_side_by_side() -> None:
+    with playing("stale-bind-generations") as running:
+        old, new = running.facts["old"], running.facts["new"]
+        assert [f"pid={old}," in users for users in listeners(running.facts["yesterday"])] == [True]
+        today = " ".join(listeners(running.facts["today"]))
+        assert f"pid={old}," in today
+        assert f"pid={new}," in today
+
+
+def test_unreleased_accept_is_a_ghost_per_check_that_passed() -> None:
+    with playing("unreleased-accept") as running:
+        application = running.facts["application"]
+        assert isinstance(application, int)
+        assert grows(lambda: tcp_states(application)[CLOSE], 4)
+        assert "L7OK" in running.haproxy.ask("show stat")
+
+
+def test_not_accepting_fills_its_queue() -> None:
+    with playing("not-accepting") as running:
+        backlog = running.facts["backlog"]
+        assert isinstance(backlog, int)
+        assert wait_until(lambda: waiting(running.facts["service"]) == backlog + 1, 40)
+        assert wait_until(
+            lambda: re.search("L[47]TOUT", running.haproxy.ask("show stat")) is not None
+        )
+
+
+@pytest.mark.parametrize("name", ["healthy-idle", "healthy-checks", "healthy-reloads"])
+def test_healthy_look_alikes_leak_nothing(name: str) -> None:
+    with playing(name) as running:
+        time.sleep(8)
+        states = tcp_states(running.haproxy.worker())
+        assert states[CLOSE_WAIT] + states[CLOSE] <= 5, states
+        assert wait_until(lambda: checks_passed(running) >= 2)
 
 
 def test_healthy_does_not_leak_over_three_reloads() -> None:

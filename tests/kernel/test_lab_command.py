@@ -80,8 +80,12 @@ def test_each_leak_is_named_within_three_intervals(scenario: Scenario) -> None:
     assert rows[-1]["losses"]["ring_full"] == 0
 
 
-def test_healthy_gives_no_finding() -> None:
-    with lab("healthy", "--json", "-d", "25s") as process:
+healthy = [scenario.name for scenario in SCENARIOS.values() if not scenario.expects]
+
+
+@pytest.mark.parametrize("name", healthy)
+def test_healthy_gives_no_finding(name: str) -> None:
+    with lab(name, "--json", "-d", "25s") as process:
         rows = list(lines(process))
         assert process.wait(60) == 0
     assert [row for row in rows if row["type"] == "finding"] == []

@@ -7,6 +7,7 @@ it returns, the connection is closed.
 from __future__ import annotations
 
 import asyncio
+import itertools
 from asyncio import StreamReader, StreamWriter
 from collections.abc import Awaitable, Callable
 
@@ -77,6 +78,43 @@ async def talk(reader: StreamReader, writer: StreamWriter, send: bytes, seconds:
         await asyncio.sleep(0.2)
 
 
+async def upgrade(reader: StreamReader, writer: StreamWriter, send: bytes, seconds: float) -> None:
+    """Becomes a WebSocket, then says a word every ``seconds`` (0: never) until the peer ends."""
+    writer.write(send)
+    while await reader.read(CHUNK_BYTES):
+        await asyncio.sleep(seconds or float("inf"))
+        writer.write(b"word")
+
+
+async def slow_read(
+    reader: StreamReader, writer: StreamWriter, send: bytes, seconds: float
+) -> None:
+    """Sends, and reads 1 kB every ``seconds``."""
+    writer.write(send)
+    while await reader.read(1024):
+        await asyncio.sleep(seconds)
+
+
+async def slow_send(
+    reader: StreamReader, writer: StreamWriter, send: bytes, seconds: float
+) -> None:
+    """Sends every ``seconds``, also when the peer has ended its half."""
+    while True:
+        writer.write(send)
+        await writer.drain()
+        await asyncio.sleep(seconds)
+
+
+async def dictate(reader: StreamReader, writer: StreamWriter, send: bytes, seconds: float) -> None:
+    """Sends its first line, then the others again and again, ``seconds`` apart; reads along."""
+    first, *others = send.splitlines(keepends=True)
+    for line in itertools.chain([first], itertools.cycle(others)):
+        writer.write(line)
+        if not await reader.read(CHUNK_BYTES):
+            return
+        await asyncio.sleep(seconds)
+
+
 Behaviour = Callable[[StreamReader, StreamWriter, bytes, float], Awaitable[None]]
 CALLING: dict[str, Behaviour] = {
     "close": close,
@@ -87,4 +125,8 @@ CALLING: dict[str, Behaviour] = {
     "leave": leave,
     "read": read,
     "talk": talk,
+    "upgrade": upgrade,
+    "slow-read": slow_read,
+    "slow-send": slow_send,
+    "dictate": dictate,
 }

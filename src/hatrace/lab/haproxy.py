@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
@@ -13,6 +14,9 @@ from hatrace.haproxy.runtime import Client, NoAnswer
 from hatrace.lab import builds
 from hatrace.lab.stage import Stage, wait_until
 from hatrace.model.topology import CommandSocket
+
+RELOAD_S = 40.0
+"""Waiting for a stopped old worker to hand over its listeners takes most of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +45,20 @@ class HAProxy:
     def reload(self) -> int:
         """Have the master read the configuration again; the new worker's pid."""
         before = self.worker()
-        os.kill(self.pid, signal.SIGUSR2)
-        if not wait_until(lambda: self.worker() not in (0, before)):
+        self._signal_reload()
+        if not wait_until(lambda: self.worker() not in (0, before), RELOAD_S):
             raise EnvironmentLacks("the lab's HAProxy did not reload", f"worker {before} stays")
         return self.worker()
+
+    def _signal_reload(self) -> None:
+        """A master that has only just started loses the signal; one that got it executes itself
+        anew, with the old workers' pids among its arguments."""
+        arguments = Path(f"/proc/{self.pid}/cmdline")
+        before = arguments.read_bytes()
+        for _ in range(5):
+            os.kill(self.pid, signal.SIGUSR2)
+            if wait_until(lambda: arguments.read_bytes() != before, 2.0):
+                return
 
 
 def start(
@@ -62,16 +76,40 @@ def start(
     binary = binary or builds.system()
     stats, master = stage.directory / f"{name}-stats.sock", master_path(stage, name)
     file = stage.directory / f"{name}.cfg"
-    file.write_text(f"global\n    stats socket unix@{stats} mode 600 level admin\n{config}")
     mode = ["-db"] if standalone else ["-W", "-S", str(master)]
+    _write(file, stats, config)
     child = stage.spawn([binary, *mode, "-f", file], f"{name}.log", environment)
     instance = HAProxy(child.pid, binary, file, stats, None if standalone else master)
-    wait_until(lambda: bool(instance.worker()) or child.poll() is not None)
-    if child.poll() is not None or not instance.worker():
-        raise EnvironmentLacks(
-            f"{binary} does not start with the lab's configuration", stage.tail(f"{name}.log")
-        )
-    return instance
+    return _serving(stage, instance, child, f"{name}.log")
+
+
+def configure(instance: HAProxy, config: str) -> None:
+    """Write another configuration; nothing reads it before a reload or a restart."""
+    _write(instance.config, instance.stats, config)
+
+
+def restart(stage: Stage, before: HAProxy) -> HAProxy:
+    """Start a standalone one anew, as a script does that has forgotten ``-sf``."""
+    child = stage.spawn([before.binary, "-db", "-f", before.config], "restarted.log")
+    return _serving(stage, replace(before, pid=child.pid), child, "restarted.log")
+
+
+def _write(file: Path, stats: Path, config: str) -> None:
+    file.write_text(f"global\n    stats socket unix@{stats} mode 600 level admin\n{config}")
+
+
+def _serving(stage: Stage, instance: HAProxy, child: subprocess.Popen[bytes], log: str) -> HAProxy:
+    """The instance once it answers itself, and not the one before it."""
+
+    def answers() -> bool:
+        worker = instance.worker()
+        return bool(worker) and (instance.master is not None or worker == child.pid)
+
+    if wait_until(lambda: answers() or child.poll() is not None) and child.poll() is None:
+        return instance
+    raise EnvironmentLacks(
+        f"{instance.binary} does not start with the lab's configuration", stage.tail(log)
+    )
 
 
 def master_path(stage: Stage, name: str = "haproxy") -> Path:

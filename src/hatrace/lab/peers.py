@@ -22,17 +22,19 @@ from pathlib import Path
 from typing import Any
 
 from hatrace.errors import EnvironmentLacks
+from hatrace.lab import changing, servers
 from hatrace.lab.clients import CALLING
-from hatrace.lab.servers import ACCEPTING, SERVING
 from hatrace.lab.stage import Stage, wait_until
 
+SERVING = servers.SERVING | changing.SERVING
+ACCEPTING = servers.ACCEPTING | changing.ACCEPTING
 BACKLOG = 128
 RETRY_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Serve:
-    """A server: one of `servers.SERVING` or `servers.ACCEPTING` on a port."""
+    """A server: one of `SERVING` or `ACCEPTING` on a port."""
 
     behaviour: str
     port: int

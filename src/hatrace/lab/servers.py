@@ -7,6 +7,7 @@ says; when it returns, the connection is closed.  `ACCEPTING` ones are given the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import struct
 from asyncio import StreamReader, StreamWriter
@@ -100,6 +101,30 @@ async def hold(listener: socket.socket, most: int) -> None:
     await asyncio.Event().wait()
 
 
+async def answer_and_keep(listener: socket.socket, most: int) -> None:
+    """Answers one request of each connection with 200, and never looks at it again."""
+    loop = asyncio.get_running_loop()
+    kept: list[socket.socket] = []
+    while len(kept) < most:
+        link, _ = await loop.sock_accept(listener)
+        with contextlib.suppress(OSError):
+            await loop.sock_recv(link, CHUNK_BYTES)
+            await loop.sock_sendall(link, OK % b"")
+        kept.append(link)
+    await asyncio.Event().wait()
+
+
+async def stop_accepting(listener: socket.socket, most: int) -> None:
+    """Answers ``most`` requests with 200, closes each, and accepts no more."""
+    loop = asyncio.get_running_loop()
+    for _ in range(most):
+        link, _ = await loop.sock_accept(listener)
+        with link, contextlib.suppress(OSError):
+            await loop.sock_recv(link, CHUNK_BYTES)
+            await loop.sock_sendall(link, OK % b"Connection: close\r\n")
+    await asyncio.Event().wait()
+
+
 async def never_accept(listener: socket.socket, most: int) -> None:
     """Listens, and leaves every connection in the accept queue."""
     await asyncio.Event().wait()
@@ -134,5 +159,7 @@ SERVING: dict[str, Behaviour] = {
 }
 ACCEPTING: dict[str, Callable[[socket.socket, int], Coroutine[Any, Any, None]]] = {
     "hold": hold,
+    "answer-and-keep": answer_and_keep,
+    "stop-accepting": stop_accepting,
     "never-accept": never_accept,
 }

@@ -58,6 +58,8 @@ def talk(port: int, say: bytes) -> list[bytes | str]:
         ("half-close", b"ping", [b"ping", "end"]),
         ("reset", b"ping", ["reset"]),
         ("hold", b"ping", ["silence"]),
+        ("stop-accepting", REQUEST, [b"HTTP/1.1 200 OK", "end"]),
+        ("answer-and-keep", REQUEST, [b"HTTP/1.1 200 OK", "silence"]),
         ("never-accept", b"ping", ["silence"]),
     ],
 )
@@ -67,6 +69,12 @@ def test_a_server_behaves(
     got = talk(servers[behaviour], say)
     assert got[-1] == heard[-1]
     assert [piece[:12] for piece in got[:-1]] == [piece[:12] for piece in heard[:-1]]
+
+
+def test_it_stops_accepting(stage: Stage) -> None:
+    port = stage.port()
+    start(stage, [Serve("stop-accepting", port, most=2)], "stops")
+    assert [talk(port, REQUEST)[-1] for _ in range(3)] == ["end", "end", "silence"]
 
 
 def test_close_says_nothing(servers: dict[str, int]) -> None:

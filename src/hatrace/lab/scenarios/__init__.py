@@ -5,11 +5,21 @@ from __future__ import annotations
 from hatrace.lab.scenario import Scenario
 from hatrace.lab.scenarios import (
     check_leak,
+    drain_survivor,
+    drain_survivor_half_closed,
     healthy,
+    healthy_checks,
+    healthy_idle,
+    healthy_reloads,
     master_socket_clients,
     master_socket_server,
     master_socket_worker,
+    not_accepting,
+    stale_bind_generations,
+    stale_bind_stopped,
+    stale_worker,
     stream_leak,
+    unreleased_accept,
 )
 
 SCENARIOS: dict[str, Scenario] = {
@@ -20,6 +30,16 @@ SCENARIOS: dict[str, Scenario] = {
         master_socket_clients,
         master_socket_server,
         master_socket_worker,
+        drain_survivor,
+        drain_survivor_half_closed,
+        stale_worker,
+        stale_bind_stopped,
+        stale_bind_generations,
+        unreleased_accept,
+        not_accepting,
         healthy,
+        healthy_idle,
+        healthy_checks,
+        healthy_reloads,
     )
 }

@@ -85,14 +85,14 @@ def play(stage: Stage, binary: Path | None) -> Running:
         ],
         "clients",
     )
-    _reload_forever(stage, instance.pid)
+    reload_forever(stage, instance.pid, RELOAD_S)
     return Running(instance, {"reload_s": RELOAD_S, **ports})
 
 
-def _reload_forever(stage: Stage, master: int) -> None:
+def reload_forever(stage: Stage, master: int, every_s: float) -> None:
     """A program that reloads the master, as an operator's automation would."""
     reload = f"os.kill({master}, {int(signal.SIGUSR2)})"
-    loop = f"import os, time\nwhile True:\n time.sleep({RELOAD_S})\n {reload}"
+    loop = f"import os, time\nwhile True:\n time.sleep({every_s})\n {reload}"
     stage.spawn([sys.executable, "-c", loop], "reloads.log")
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from pathlib import Path
 
 from hatrace.lab import haproxy
 from hatrace.lab.peers import Call, start
 from hatrace.lab.scenario import Expected, Running, Scenario
 from hatrace.lab.scenarios._plain import plain_config
-from hatrace.lab.stage import Stage
+from hatrace.lab.stage import Stage, stop
 
 INTERVAL_S = 3.0
 PER_SECOND = 1.0
@@ -21,7 +19,7 @@ def play(stage: Stage, binary: Path | None) -> Running:
     config, facts = plain_config(stage, traffic=False)
     instance = haproxy.start(stage, config, binary)
     worker = instance.worker()
-    os.kill(worker, signal.SIGSTOP)
+    stop(worker)
     start(
         stage,
         [
