@@ -10,6 +10,7 @@ capture; 128 + n when signal n ended it (130 is Ctrl-C).
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -22,7 +23,7 @@ from typing import NoReturn
 import click
 
 from hatrace import __version__
-from hatrace.errors import HatraceError
+from hatrace.errors import EnvironmentLacks, HatraceError
 from hatrace.sinks.text import escape
 
 COMMANDS = {
@@ -39,6 +40,9 @@ COMMANDS = {
     "retire": "End an old worker, asked first.",
     "lab": "Make a leak on loopback with a real HAProxy, and watch it.",
 }
+
+
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class Commands(click.Group):
@@ -98,6 +102,13 @@ def run(arguments: Sequence[str]) -> int:
             raise
         _forget_stdout()
         code = 128 + signal.SIGPIPE
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        _forget_stdout()
+        where = error.filename or "the output"
+        _say(EnvironmentLacks(f"cannot write {where}", os.strerror(error.errno), "make room"))
+        code = EnvironmentLacks.exit_code
     return code
 
 

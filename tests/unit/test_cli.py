@@ -179,3 +179,11 @@ cli.main([])
     out, err = process.communicate(timeout=60)
     number = {"SIGTERM": 15, "SIGHUP": 1}[name]
     assert (process.returncode, out, err) == (128 + number, "cleaned up\n", "")
+
+
+def test_a_full_disk_behind_stdout() -> None:
+    with Path("/dev/full").open("w") as full:
+        process = python("from hatrace.cli import main; main(['explain'])", stdout=full)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 3
+    assert err == "hatrace: cannot write the output: No space left on device\n  do: make room\n"

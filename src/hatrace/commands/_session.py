@@ -17,6 +17,7 @@ from typing import Protocol
 
 from hatrace import __version__, detectors
 from hatrace.commands._scope import settled
+from hatrace.commands._signals import Ending
 from hatrace.commands._tracing import Tracing
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
@@ -55,21 +56,27 @@ class Screen(Sink, Protocol):
 
 
 def watch(settings: Settings) -> int:
-    """Watch until the time is up or the user has seen enough.  Exit code: 1 with findings."""
+    """Watch until the time is up or the user has seen enough.
+
+    Exit code: 1 with findings; 128 + n when signal n ended it.
+    """
     settings = replace(settings, scope=settled(settings.scope))
     with contextlib.ExitStack() as stack:
         tracing = stack.enter_context(_tracing(settings))
         info = _info(settings, tracing)
         recorder = _recorder(settings, info, stack) if settings.output else None
         screen = stack.enter_context(_screen(settings, info))
+        ending = stack.enter_context(Ending())
         sinks: list[Sink] = [tracing.feedback, screen]
         book = run(
-            tracing.events(_until(screen, settings.duration_s)),
+            tracing.events(_until(screen, ending, settings.duration_s)),
             Table(info),
             detectors.create(known_issues.matching),
             sinks,
             recorder,
         )
+    if ending.number:
+        return 128 + ending.number
     return 1 if book.open else 0
 
 
@@ -118,12 +125,14 @@ def _screen(settings: Settings, info: CaptureInfo) -> contextlib.AbstractContext
     return TextLines(sys.stdout)
 
 
-def _until(screen: Screen, duration_s: float | None) -> Callable[[], bool]:
+def _until(screen: Screen, ending: Ending, duration_s: float | None) -> Callable[[], bool]:
     """Called many times a second between events: lets the screen work; False ends it all."""
     end_s = None if duration_s is None else time.monotonic() + duration_s
 
     def go_on() -> bool:
         screen.poll()
-        return not screen.stop_requested and (end_s is None or time.monotonic() < end_s)
+        if screen.stop_requested or ending.number:
+            return False
+        return end_s is None or time.monotonic() < end_s
 
     return go_on

@@ -7,6 +7,8 @@ import os
 import select
 from typing import TextIO
 
+from hatrace.errors import EnvironmentLacks
+
 
 class LineStream:
     """Writes whole lines, each at once; once the reader has gone, it writes nowhere.
@@ -27,6 +29,10 @@ class LineStream:
             self._stream.flush()
         except BrokenPipeError:
             self._give_up()
+        except OSError as error:
+            self._give_up()
+            why = error.strerror or str(error)
+            raise EnvironmentLacks("cannot write the output", why, "make room") from error
 
     def check(self) -> None:
         """See whether the reader has gone, without writing (poll(2): POLLERR on a pipe)."""
@@ -44,7 +50,7 @@ class LineStream:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._fd)
             os.close(nowhere)
-        with contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(OSError):
             self._stream.flush()
 
 
