@@ -1,30 +1,28 @@
 """Finished flows in bulk: most belong to healthy sessions and are passed over unread.
 
 A busy proxy ends tens of thousands of flows a second, of which the checks are a handful.
-Only the target's index of a record is unpacked, and whether an index matters is asked once
-for each index of a batch: measured 0.05 µs per record passed over.  Where checks go among
-sessions, four more fields are looked at (0.4 µs) before a flow is built.
+Only the targets' column of a batch is read, and whether an index matters is asked once for
+each index: measured 0.02 us per record passed over.  Where checks go among sessions, two more
+columns are read (0.1 us), and the rarest sorts of flows looked at first.
 """
 
 from __future__ import annotations
 
 import struct
+from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
 
 from hatrace.flows.behaviour import LIMITS
-from hatrace.model.flow import LAYOUT, Flag, Flow
+from hatrace.model.flow import FIELDS, LAYOUT, Flag, Flow
 
-TARGET_OFFSET = 160
-TARGET = struct.Struct(f"<{TARGET_OFFSET}xI{LAYOUT.size - TARGET_OFFSET - 4}x")
-"""A record of which only ``target`` is read; a test compares it with `LAYOUT`."""
-ENDING = struct.Struct("<72xQQ88xH6x")
-"""``sent_bytes``, ``received_bytes`` and ``flags`` of a record."""
 UNUSUAL = int(Flag.RST_SENT | Flag.FAILED | Flag.FIN_RECEIVED | Flag.RST_RECEIVED)
 """Ends of checks; most sessions' flows are closed by this side first, without a reset."""
-LOOKS = 64
-"""Candidates per target and batch, of each sort: there are never so many checks."""
+LOOKS = 1_024
+"""Candidates looked at closely in a batch, in equal shares for each target and sort."""
+FEWEST = 8
+"""No target's share is smaller."""
 
 
 class Want(Enum):
@@ -42,32 +40,58 @@ def whole(records: bytes) -> bytes | memoryview:
     return memoryview(records)[:-spare] if spare else records
 
 
+def column(records: bytes | memoryview, name: str) -> array[int]:
+    """One field of all records."""
+    codes = [field.code for field in FIELDS]
+    at = [field.name for field in FIELDS].index(name)
+    items = array(codes[at])
+    items.frombytes(records)
+    offset = struct.calcsize("<" + "".join(codes[:at]))
+    return items[offset // items.itemsize :: LAYOUT.size // items.itemsize]
+
+
 def chosen(records: bytes | memoryview, wanted: Callable[[int], Want]) -> Iterator[Flow]:
     """The flows that ``wanted`` picks by their target's index, in their order."""
-    indexes = [index for (index,) in TARGET.iter_unpack(records)]
-    wants = {index: wanted(index) for index in set(indexes)}
-    if all(want is Want.NONE for want in wants.values()):
-        return
-    looks: Counter[tuple[int, bool]] = Counter()
-    for number, index in enumerate(indexes):
-        want = wants[index]
-        if want is Want.NONE:
-            continue
-        offset = number * LAYOUT.size
-        if want is Want.ALL or _like_check(records, offset, index, looks):
-            yield Flow._make(LAYOUT.unpack_from(records, offset))
+    targets = column(records, "target")
+    wants = {index: wanted(index) for index in sorted(set(targets))}
+    everything = {index for index, want in wants.items() if want is Want.ALL}
+    mixed = {index for index, want in wants.items() if want is Want.LIKE_CHECKS}
+    numbers: list[int] = []
+    if everything:
+        numbers += [number for number, index in enumerate(targets) if index in everything]
+    if mixed:
+        numbers += _like_checks(records, targets, mixed)
+    for number in sorted(numbers):
+        yield Flow._make(LAYOUT.unpack_from(records, number * LAYOUT.size))
 
 
-def _like_check(
-    records: bytes | memoryview, offset: int, index: int, looks: Counter[tuple[int, bool]]
-) -> bool:
-    """Whether a flow is worth a look: it ended as checks do, and few before it did.
+def _like_checks(
+    records: bytes | memoryview, targets: array[int], mixed: Collection[int]
+) -> list[int]:
+    """The numbers of the flows worth a look: they ended as checks do, and few are like them.
 
-    Those which carried nothing are counted apart, lest sessions crowd out TCP checks.
+    Checks ask the same each time, and there are few of them: where many flows sent the same, none
+    of these is one.  Flows that sent nothing have a share of their own, lest sessions crowd out
+    TCP checks.
     """
-    sent, received, flags = ENDING.unpack_from(records, offset)
-    if not flags & UNUSUAL or sent > LIMITS.sent_bytes or received > LIMITS.received_bytes:
-        return False
-    sort = index, not (sent or received)
-    looks[sort] += 1
-    return looks[sort] <= LOOKS
+    share = max(FEWEST, LOOKS // len(mixed))
+    rows = zip(targets, column(records, "flags"), column(records, "sent_bytes"), strict=True)
+    found = [
+        (number, index, sent)
+        for number, (index, flags, sent) in enumerate(rows)
+        if flags & UNUSUAL and index in mixed and sent <= LIMITS.sent_bytes
+    ]
+    alike = Counter((index, sent) for _, index, sent in found)
+    received = column(records, "received_bytes") if found else targets
+    few = [
+        (alike[index, sent], number, (index, not sent))
+        for number, index, sent in found
+        if (alike[index, sent] <= share or not sent) and received[number] <= LIMITS.received_bytes
+    ]
+    looks: Counter[tuple[int, bool]] = Counter()
+    numbers = []
+    for _, number, sort in sorted(few):
+        looks[sort] += 1
+        if looks[sort] <= share:
+            numbers.append(number)
+    return numbers

@@ -100,9 +100,9 @@ class Probes:
         self._truncated = max(0, matched - criteria.limit)
         return records, matched
 
-    def drain(self) -> bytes:
-        """Flows which ended since the last call, packed."""
-        return self._ring.drain()
+    def drain(self, least_bytes: int = 0) -> bytes:
+        """Flows which ended since the last call, packed; nothing while fewer bytes wait."""
+        return self._ring.drain(least_bytes)
 
     def targets(self) -> tuple[Target, ...]:
         """Totals of every target so far; call it right after `scan`, which counts what is open."""

@@ -4,19 +4,22 @@ Layout (kernel/bpf/ringbuf.c): page 0 holds the consumer's position, page 1 the 
 the data.  The kernel offers the data twice in a row, so that no record seems to wrap; it is
 mapped once here, as every mapped page counts as resident memory.  A record is a header of 8 bytes
 (length with a busy and a discard bit, page offset) and its payload, rounded up to 8.
-All of ours have one size.
+All of ours have one size, a multiple of 8: a batch is copied at once, as words, and every 24th
+word, the header, is then deleted (0.03 us a record; a slice and a join for each took 0.1).
 """
 
 from __future__ import annotations
 
 import mmap
 import struct
+from array import array
 
 from hatrace.model.flow import LAYOUT
 
-_HEADER_BYTES = 8
-STRIDE_BYTES = _HEADER_BYTES + (LAYOUT.size + 7) // 8 * 8
-_PAYLOAD = struct.Struct(f"<{_HEADER_BYTES}x{LAYOUT.size}s{STRIDE_BYTES - 8 - LAYOUT.size}x")
+WORD_BYTES = 8
+STRIDE_BYTES = WORD_BYTES + LAYOUT.size
+_LENGTH = struct.pack("=I", LAYOUT.size)
+"""A complete record's first word: no busy bit, no discard bit."""
 
 
 class Ring:
@@ -33,16 +36,21 @@ class Ring:
         self._consumed = memoryview(self._consumer)[:8].cast("Q")
         self._produced = memoryview(self._producer)[:8].cast("Q")
 
-    def drain(self) -> bytes:
-        """All finished records so far, packed without their headers; frees their room."""
+    def drain(self, least_bytes: int = 0) -> bytes:
+        """All finished records so far, packed without their headers; frees their room.
+
+        Nothing while fewer than ``least_bytes`` of the ring are used.
+        """
         begin, end = self._consumed[0], self._produced[0]
-        if begin == end:
+        if begin == end or end - begin < least_bytes:
             return b""
+        words = array("Q")
         with self._between(begin, end) as fresh:
             done = _ready(fresh) * STRIDE_BYTES
-            records = b"".join([record for (record,) in _PAYLOAD.iter_unpack(fresh[:done])])
+            words.frombytes(fresh[:done])
+        del words[:: STRIDE_BYTES // WORD_BYTES]
         self._consumed[0] = begin + done
-        return records
+        return words.tobytes()
 
     def _between(self, begin: int, end: int) -> memoryview:
         """The bytes from one position to another; copied only where they wrap."""
@@ -61,8 +69,9 @@ class Ring:
 def _ready(fresh: memoryview) -> int:
     """How many records, from the first, are complete: their length is free of the busy bit."""
     with fresh.cast("I") as words:
-        lengths = words[:: STRIDE_BYTES // 4].tolist()
-    for count, length in enumerate(lengths):
-        if length != LAYOUT.size:
-            return count
-    return len(lengths)
+        lengths = words[:: STRIDE_BYTES // words.itemsize].tobytes()
+    count = len(lengths) // len(_LENGTH)
+    if lengths == _LENGTH * count:
+        return count
+    found = (lengths[at : at + len(_LENGTH)] for at in range(0, len(lengths), len(_LENGTH)))
+    return next(number for number, length in enumerate(found) if length != _LENGTH)

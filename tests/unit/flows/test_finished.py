@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hatrace.flows.finished import ENDING, LOOKS, TARGET, Want, chosen, whole
-from hatrace.model.flow import LAYOUT, Flag, Flow
+from hatrace.flows.finished import FEWEST, LOOKS, Want, chosen, column, whole
+from hatrace.model.flow import Flag, Flow
 from tests import factories as f
 
 
@@ -19,12 +19,10 @@ def like_checks(_index: int) -> Want:
     return Want.LIKE_CHECKS
 
 
-def test_the_short_layouts_read_what_the_whole_one_does() -> None:
-    assert TARGET.size == ENDING.size == LAYOUT.size
-    numbers = {name: 7 + n for n, name in enumerate(("sent_bytes", "received_bytes", "flags"))}
-    record = f.flow(target=0xDEADBEEF, **numbers).pack()
-    assert TARGET.unpack(record) == (0xDEADBEEF,)
-    assert ENDING.unpack(record) == (7, 8, 9)
+@pytest.mark.parametrize("name", ["target", "flags", "sent_bytes", "received_bytes", "state"])
+def test_a_column_is_the_field_of_all_records(name: str) -> None:
+    flows = [f.flow(**{name: 7 + n}) for n in range(5)]
+    assert list(column(f.records(flows), name)) == [7, 8, 9, 10, 11]
 
 
 def test_only_wanted_targets_are_unpacked_in_their_order() -> None:
@@ -66,6 +64,29 @@ def test_sessions_cannot_crowd_out_silent_checks() -> None:
     silent = f.tcp_check()
     picked = list(chosen(f.records([*loud, silent]), like_checks))
     assert picked == [*loud[:LOOKS], silent]
+
+
+def test_what_many_sent_is_no_check_and_crowds_out_none() -> None:
+    sessions = [f.http_check(request=80) for _ in range(LOOKS + 1)]
+    check = f.http_check(request=60)
+    picked = list(chosen(f.records([*sessions, check, *sessions]), like_checks))
+    assert picked == [check]
+
+
+def test_what_is_rarest_is_looked_at_first() -> None:
+    sessions = [f.http_check(request=80 + n // 2) for n in range(2 * LOOKS)]
+    check = f.http_check(request=60)
+    picked = list(chosen(f.records([*sessions, check]), like_checks))
+    assert len(picked) == LOOKS
+    assert picked[-1] == check
+
+
+def test_each_target_has_its_share() -> None:
+    many = 2 * LOOKS // FEWEST
+    flows = [f.http_check(request=n, target=n % many) for n in range(1, 4 * LOOKS)]
+    picked = list(chosen(f.records(flows), like_checks))
+    assert {flow.target for flow in picked} == set(range(many))
+    assert len(picked) <= many * FEWEST
 
 
 def test_a_record_cut_short_is_left_out() -> None:
