@@ -126,15 +126,17 @@ int bpf_iter__scan(u64 *ctx)
 	if (!value->inode && !value->released_ns)
 		value->inode = inode_of(PEEK((struct sock *)*key, sk_socket));
 	__builtin_memcpy(&f, value, sizeof(f));
+	refresh(&f, (struct sock *)*key, now, s->hz);
+	if (suspect(c, &f, now)) {
+		f.id ^= s->secret;
+		/* No room in this read(): the next begins with the same flow, and counts it. */
+		if (*matched < c->limit && seq_put(*(void **)it->meta, &f, sizeof(f)))
+			return 0;
+		(*matched)++;
+	}
 	open = map_get(MAP(MAP_TARGET_OPEN), &f.target);
 	if (open)
 		(*open)++;
-	refresh(&f, (struct sock *)*key, now, s->hz);
-	if (!suspect(c, &f, now))
-		return 0;
-	f.id ^= s->secret;
-	if ((*matched)++ < c->limit)
-		seq_put(*(void **)it->meta, &f, sizeof(f));
 	return 0;
 }
 

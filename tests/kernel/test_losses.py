@@ -1,0 +1,215 @@
+"""What finds no room is counted, to the flow, and a leak is named all the same.
+
+Rooms are made tiny on purpose; the storms are real sockets of this process, on loopback.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from functools import partial
+
+import pytest
+
+from hatrace import detectors
+from hatrace.flows.table import Table
+from hatrace.haproxy import known_issues
+from hatrace.kernel.maps import Sizes
+from hatrace.kernel.probes import Probes, attach
+from hatrace.kernel.wire import Criteria
+from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.model.event import Event, Finished, Open, Targets, Tick
+from hatrace.model.finding import Finding
+from hatrace.model.flow import LAYOUT, Condition, Flag, flows
+from hatrace.pipeline import run
+from hatrace.resources import bpf_dir
+from tests import factories
+
+pytestmark = pytest.mark.kernel
+
+ME = Scope(ScopeKind.PID, (str(os.getpid()),))
+TINY_RING = Sizes(ring_bytes=4096)
+RING_HOLDS = 4096 // 192
+ABORT = struct.pack("ii", 1, 0)
+PAIRS = 2_000
+GHOSTS = 3
+GHOST_S = 5.5
+"""A little more than the detector waits before it calls a held dead socket a leak."""
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def opened() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+@pytest.fixture
+def connected(opened: ExitStack) -> Callable[[], Pair]:
+    """Makes a connection to a listener of this process: its client, its accepted end."""
+    listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
+
+    def pair() -> Pair:
+        client = socket.create_connection(listener.getsockname())
+        return client, listener.accept()[0]
+
+    return pair
+
+
+@pytest.fixture
+def watched(opened: ExitStack) -> Callable[[Sizes], Probes]:
+    """Attaches to this process, with room for so much; its listener is known by then."""
+
+    def start(sizes: Sizes) -> Probes:
+        probes = attach(bpf_dir(), ME, sizes=sizes)
+        assert probes is not None
+        opened.enter_context(closing(probes))
+        probes.follow([os.getpid()])
+        probes.inventory()
+        return probes
+
+    return start
+
+
+def storm(connected: Callable[[], Pair], count: int) -> None:
+    """So many connections that come and go, one after the other: two flows each."""
+    for _ in range(count):
+        for end in connected():
+            end.close()
+
+
+def aborted(connected: Callable[[], Pair]) -> socket.socket:
+    """The accepted end of a connection that its client reset: held here, gone in the kernel."""
+    client, accepted = connected()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+    client.close()
+    return accepted
+
+
+def gone(probes: Probes) -> int:
+    """The flows that ended, by the totals."""
+    probes.scan(Criteria())
+    return sum(target.gone for target in probes.targets())
+
+
+def until(true: Callable[[], bool]) -> None:
+    """The last sockets end a moment after their close; a generous limit."""
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline, "it did not come true"
+        time.sleep(0.02)
+
+
+def test_a_full_ring_counts_each_flow_it_has_no_room_for(
+    connected: Callable[[], Pair], watched: Callable[[Sizes], Probes]
+) -> None:
+    probes = watched(TINY_RING)
+    storm(connected, PAIRS)
+    until(lambda: gone(probes) == 2 * PAIRS)
+    received = list(flows(probes.drain()))
+    assert len(received) == RING_HOLDS
+    assert probes.losses().ring_full == 2 * PAIRS - RING_HOLDS
+
+
+def test_a_ring_that_is_drained_on_the_way_loses_no_more_than_it_says(
+    connected: Callable[[], Pair], watched: Callable[[Sizes], Probes]
+) -> None:
+    probes = watched(TINY_RING)
+    received = 0
+    for _ in range(40):
+        storm(connected, PAIRS // 40)
+        received += len(list(flows(probes.drain())))
+    until(lambda: gone(probes) == 2 * PAIRS)
+    received += len(list(flows(probes.drain())))
+    losses = probes.losses()
+    assert losses.ring_full > 0
+    assert received + losses.ring_full == 2 * PAIRS
+    assert losses.total == losses.ring_full
+
+
+def judged(probes: Probes, finished: bytes) -> tuple[Finding, ...]:
+    """What the detectors say of all that the kernel shows now."""
+    info = factories.info(scope=ME, started_ns=time.monotonic_ns())
+    records, matched = probes.scan(Criteria())
+    now_ns = time.monotonic_ns()
+    events: list[Event] = [
+        Finished(now_ns, finished),
+        Open(now_ns, records, matched),
+        Targets(now_ns, probes.targets()),
+        probes.losses(),
+        Tick(now_ns),
+    ]
+    return run(events, Table(info), detectors.create(known_issues.matching), []).open
+
+
+def test_a_leak_is_named_whatever_the_ring_has_lost(
+    connected: Callable[[], Pair], watched: Callable[[Sizes], Probes], opened: ExitStack
+) -> None:
+    probes = watched(TINY_RING)
+    storm(connected, PAIRS // 2)
+    ghosts = [opened.enter_context(aborted(connected)) for _ in range(GHOSTS)]
+    since = time.monotonic()
+    storm(connected, PAIRS // 2)
+    ended = 2 * PAIRS + GHOSTS
+    until(lambda: gone(probes) == ended and time.monotonic() > since + GHOST_S)
+    finished = probes.drain()
+    assert len(list(flows(finished))) + probes.losses().ring_full == ended
+    (finding,) = judged(probes, finished)
+    assert (finding.slug, finding.count) == ("unreleased-accept", GHOSTS)
+    inodes = {os.fstat(ghost.fileno()).st_ino for ghost in ghosts}
+    assert {one.inode for one in finding.evidence} == inodes
+
+
+def test_all_flows_reset_at_once_are_all_there(
+    connected: Callable[[], Pair], watched: Callable[[Sizes], Probes], opened: ExitStack
+) -> None:
+    """More ghosts than one scan reports: all are counted, and which are missing is known."""
+    probes, count = watched(Sizes()), 5_000
+    pairs = [connected() for _ in range(count)]
+    for _, accepted in pairs:
+        opened.enter_context(accepted)
+    for client, _ in pairs:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
+        client.close()
+    time.sleep(0.6)  # before that no dead socket is a suspect
+    records, matched = probes.scan(Criteria())
+    ghosts = [flow for flow in flows(records) if flow.condition(0) is Condition.GHOST]
+    listeners = len(records) // LAYOUT.size - len(ghosts)
+    assert matched == count + 1
+    assert probes.losses().scan_truncated == matched - Criteria().limit
+    assert len(ghosts) + listeners == Criteria().limit
+    assert all(flow.flags & Flag.RST_RECEIVED for flow in ghosts)
+    assert sum(target.open for target in probes.targets()) == count
+    assert len(list(flows(probes.drain()))) == count
+    assert probes.losses().total == 0
+
+
+def test_flows_without_a_place_in_the_table_are_counted(
+    connected: Callable[[], Pair], watched: Callable[[Sizes], Probes], opened: ExitStack
+) -> None:
+    probes = watched(Sizes(flows=256))
+    room = 256 - probes.scan(Criteria(everything=True))[1]
+    for end in [end for _ in range(300) for end in connected()]:
+        opened.enter_context(end)
+    assert probes.losses().flows_full == 600 - room
+    assert probes.scan(Criteria(everything=True))[1] == 256
+
+
+def test_flows_of_more_targets_than_there_is_room_for_are_counted(
+    watched: Callable[[Sizes], Probes], opened: ExitStack
+) -> None:
+    """Each listener makes two targets: its own, and that of those who connect to it."""
+    room, listeners = 16, 20
+    probes = watched(Sizes(targets=room))
+    for _ in range(listeners):
+        listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+        pair = partial(socket.create_connection, listener.getsockname())
+        for end in (pair(), listener.accept()[0]):
+            end.close()
+    until(lambda: len(list(flows(probes.drain()))) >= 0 and gone(probes) >= room - 1)
+    assert probes.losses().targets_full == 2 * listeners - (room - 1)
