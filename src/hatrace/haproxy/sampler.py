@@ -18,6 +18,7 @@ from hatrace.haproxy import parse, settings, sockets
 from hatrace.haproxy.asking import Asking
 from hatrace.haproxy.check_events import STATE_DIR, CheckFeeds
 from hatrace.haproxy.discovery import Finder, reloaded
+from hatrace.haproxy.logs import NONE, Logs
 from hatrace.haproxy.questions import Questions, Rhythm
 from hatrace.haproxy.runtime import Guard, NoAnswer
 from hatrace.haproxy.settings import Loaded
@@ -45,6 +46,7 @@ class Sampler:
     ``pids_or_names``: HAProxy processes to look at (with their master and workers), or the
     command names to take for HAProxy; empty: all that are called haproxy.  ``guard`` says
     whether a master's socket can spare a slot; without it no master is ever asked.
+    ``logs``: ``auto``, ``none`` or the path of a file: its log lines as well (`logs.Logs`).
     ``check_events``: HAProxy's own feed of health checks as well (changes a trace setting of
     the process, and puts it back).
     """
@@ -55,6 +57,7 @@ class Sampler:
         guard: Guard | None = None,
         *,
         check_events: bool = False,
+        logs: str = NONE,
         state_dir: Path = STATE_DIR,
         rhythm: Rhythm | None = None,
     ) -> None:
@@ -68,6 +71,7 @@ class Sampler:
         self._questions = Questions(self._asking, self._troubles, self._queue.put, self._rhythm)
         self._feeds = CheckFeeds(self._queue.put, self._troubles, state_dir)
         self._check_events = check_events
+        self._logs = Logs(self._queue.put, self._troubles, logs)
         self._processes: tuple[Process, ...] = ()
         self._sockets: tuple[CommandSocket, ...] = ()
         self._loaded: dict[int, Loaded] = {}
@@ -92,6 +96,7 @@ class Sampler:
         if self._thread.is_alive():
             self._thread.join(patience_s)
         self._feeds.stop()
+        self._logs.stop()
 
     def drain(self) -> list[Event]:
         """All events since the last call, oldest first; never waits."""
@@ -147,6 +152,14 @@ class Sampler:
                 self._questions.ask_confirmation(process)
         if self._check_events:
             self._follow_checks()
+        self._read_logs()
+
+    def _read_logs(self) -> None:
+        current = {one.pid for one in self._processes if one.kind in CURRENT}
+        targets = {
+            pid: loaded.configuration.logs for pid, loaded in self._loaded.items() if pid in current
+        }
+        self._logs.poll(self._processes, self._asking, targets)
 
     def _follow_checks(self) -> None:
         current = [each for each in self._processes if each.kind in CURRENT]
