@@ -15,13 +15,15 @@ from vm.kernels import Kernel
 from vm.table import page
 
 PAGE = images.TOP / "docs/kernels.md"
+LOGS = images.CACHE / "logs"
 
-TESTS = ("tests/kernel/test_rungs.py", "tests/kernel/test_ladder.py")
-COMMAND = (
-    "export CI=true HATRACE_RUNGS={rungs}; "
-    "python3 -m vm.facts >/out/facts.json; "
-    "python3 -m pytest -q -p no:cacheprovider --junitxml=/out/junit.xml " + " ".join(TESTS)
-)
+RUNGS, LADDER = "tests/kernel/test_rungs.py", "tests/kernel/test_ladder.py"
+COMMAND = """\
+export CI=true HATRACE_RUNGS={rungs}
+python3 -m vm.facts >/out/facts.json
+exec python3 -m pytest -q --durations=20 -p no:cacheprovider -o junit_family=xunit1 \
+  --junitxml=/out/junit.xml {tests}
+"""
 LOCKDOWN = "lockdown=confidentiality"
 
 
@@ -47,8 +49,8 @@ def run(kernels: Sequence[Kernel], write: bool, again: bool) -> int:
     for kernel in kernels:
         images.kernel_folder(kernel, again)
         images.root_image(kernel.userland, again)
-        outcomes.append(_boot(kernel, "fentry,kprobe,cgroup"))
-        locked.append(_boot(kernel, "none", LOCKDOWN))
+        outcomes.append(_boot(kernel, "fentry,kprobe,cgroup", f"{LADDER} {RUNGS}"))
+        locked.append(_boot(kernel, "none", LADDER, LOCKDOWN))
     text = page(outcomes, locked)
     print(text)
     if write:
@@ -56,23 +58,26 @@ def run(kernels: Sequence[Kernel], write: bool, again: bool) -> int:
     return 1 if any(outcome.code for outcome in (*outcomes, *locked)) else 0
 
 
-def _boot(kernel: Kernel, rungs: str, append: str = "") -> Outcome:
+def _boot(kernel: Kernel, rungs: str, tests: str, append: str = "") -> Outcome:
     """``rungs``: what must work there; the tests hold it against what does."""
     images.say(f"kernel {kernel.name} {append}".rstrip())
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
-        order = machine.Order(
-            kernel, COMMAND.format(rungs=rungs), out=out, append=append, limit_s=900, capture=True
-        )
+        command = COMMAND.format(rungs=rungs, tests=tests)
+        order = machine.Order(kernel, command, out=out, append=append, limit_s=900, capture=True)
         result = machine.run(order)
         outcome = _outcome(kernel, result, out)
     images.say(
         f"{result.release}: {outcome.passed} passed, {len(outcome.failed)} failed, "
         f"{result.seconds:.0f} s, exit code {result.code}"
     )
+    LOGS.mkdir(parents=True, exist_ok=True)
+    log = LOGS / f"{kernel.name}{'-locked' if append else ''}.log"
+    log.write_text(f"{result.output}\n{result.console}")
     if result.code:
         print(result.output[-20_000:])
         print("".join(result.console.splitlines(keepends=True)[-20:]))
+        images.say(f"all it said: {log}")
     return outcome
 
 

@@ -86,6 +86,8 @@ def ask(rung: Rung) -> Answer:
         if answer := condition(rung):
             return answer
     why = refusal(rung)
+    if why and lockdown() == "confidentiality":
+        why = f"lockdown is `confidentiality`: no BPF program may read kernel memory ({why})"
     return Answer(rung.name, not why, why)
 
 
