@@ -1,0 +1,180 @@
+"""From a real leak in a real HAProxy, through this kernel, to the finding: as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hatrace.lab.scenario import Running, Scenario
+from hatrace.lab.scenarios import SCENARIOS
+from hatrace.lab.stage import Stage, wait_until
+from tests.kernel.running import Ended, Hatrace, run
+
+SECOND_NS = 1_000_000_000
+ATTACH_S = 3.0
+"""Start and attaching, on a busy machine, before a scenario's three intervals count."""
+
+LEAKS = [scenario for scenario in SCENARIOS.values() if scenario.expects]
+
+
+@pytest.fixture
+def leaking() -> Iterator[Running]:
+    """A HAProxy whose health checks have leaked already, and go on to."""
+    with Stage() as stage:
+        running = SCENARIOS["check-leak"].play(stage, None)
+        worker = running.haproxy.worker()
+        assert wait_until(lambda: close_waits(worker) >= 16)
+        yield running
+
+
+@pytest.fixture
+def healthy() -> Iterator[Running]:
+    with Stage() as stage:
+        yield SCENARIOS["healthy"].play(stage, None)
+
+
+def close_waits(pid: int) -> int:
+    """Sockets of a process whose peer has closed, by ss."""
+    words = ["ss", "-Htanp", "state", "close-wait"]
+    rows = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    return rows.count(f"pid={pid},")
+
+
+@pytest.mark.parametrize("scenario", LEAKS, ids=[scenario.name for scenario in LEAKS])
+def test_a_leak_is_named_live_and_the_same_from_its_capture(
+    scenario: Scenario, tmp_path: Path
+) -> None:
+    name, _, cause = scenario.name.partition("master-socket-")
+    words = ["master-socket", "--cause", cause] if cause else [name]
+    capture = tmp_path / "lab.hatrace"
+    seconds = 3 * scenario.interval_s + ATTACH_S
+    live = run("lab", *words, "-d", f"{seconds}s", "--json", "-o", str(capture))
+    assert (live.code, live.slugs) == (1, {the_slug(scenario)}), live.errors
+    first = live.findings()[0]["finding"]
+    waited_ns = first["at_ns"] - live.rows[0]["info"]["started_ns"]
+    assert waited_ns <= (3 * scenario.interval_s + ATTACH_S) * SECOND_NS
+    causes = [row["finding"]["cause"] for row in live.findings()]
+    assert any(the_cause(scenario).lower() in cause.lower() for cause in causes), causes
+    assert sum(live.rows[-1]["losses"].values()) - live.rows[-1]["losses"]["at_ns"] == 0
+    replayed = run("replay", "--json", str(capture))
+    assert finding_lines(replayed) == finding_lines(live)
+    assert replayed.code == live.code
+
+
+def the_slug(scenario: Scenario) -> str:
+    assert scenario.expects
+    return scenario.expects.slug
+
+
+def the_cause(scenario: Scenario) -> str:
+    assert scenario.expects
+    return scenario.expects.cause
+
+
+def finding_lines(ended: Ended) -> list[str]:
+    """As they were printed, byte for byte."""
+    return [line for line in ended.out.splitlines() if '"type":"finding"' in line]
+
+
+def test_what_report_concludes_is_what_was_said_live(leaking: Running, tmp_path: Path) -> None:
+    capture = tmp_path / "x.hatrace"
+    live = run("record", *scope(leaking), "-d", "4s", "--json", "-o", str(capture))
+    report = json.loads(run("report", "--json", str(capture)).out)
+    last = {row["finding"]["subject"]: row["finding"] for row in live.findings()}
+    assert {each["subject"]: each["claim"] for each in report["findings"]} == {
+        subject: finding["claim"] for subject, finding in last.items()
+    }
+    exported = run("export", "--what", "findings", str(capture)).out.splitlines()
+    said = [json.loads(line)["claim"] for line in exported]
+    assert {finding["claim"] for finding in last.values()} <= set(said)
+
+
+def scope(running: Running) -> list[str]:
+    return ["--pid", str(running.haproxy.pid)]
+
+
+def test_healthy_load_with_reloads_gives_no_finding_and_no_loss(healthy: Running) -> None:
+    ended = run("live", *scope(healthy), "-d", "25s", "--json")
+    assert (ended.code, ended.findings(), ended.errors) == (0, [], "")
+    losses = ended.rows[-1]["losses"]
+    assert {name for name, count in losses.items() if count} == {"at_ns"}
+
+
+def test_a_standing_leak_is_named_at_once_and_as_older_than_hatrace(leaking: Running) -> None:
+    with Hatrace("live", *scope(leaking), "--json") as hatrace:
+        began_ns = hatrace.started()["info"]["started_ns"]
+        first = hatrace.finding("check-leak")
+        assert first["at_ns"] - began_ns <= ATTACH_S * SECOND_NS
+        assert first["evidence"][0]["preexisting"] is True
+        assert first["evidence"][0]["pid"] == leaking.haproxy.worker()
+        assert first["evidence"][0]["fd"] is not None
+        ended = hatrace.end(signal.SIGINT)
+    at_once = [
+        row["finding"] for row in ended.findings() if row["finding"]["at_ns"] == first["at_ns"]
+    ]
+    assert sum(finding["preexisting"] for finding in at_once) >= 16
+    assert (ended.code, ended.rows[-1]["type"], ended.errors) == (130, "end", "")
+
+
+def test_the_netlink_rung_names_it_as_well(leaking: Running) -> None:
+    ended = run("live", *scope(leaking), "--rung", "netlink", "-d", "6s", "--json")
+    assert ended.rows[0]["info"]["rung"] == "netlink"
+    assert any("sampled" in spot for spot in ended.rows[0]["info"]["blind_spots"])
+    assert (ended.code, ended.slugs) == (1, {"check-leak"}), ended.errors
+    assert ended.findings()[-1]["finding"]["growth"]["per_minute"] > 0
+
+
+def test_a_leak_that_ends_is_resolved(leaking: Running) -> None:
+    """The worker that held the sockets ends, and with it the finding; the master stays."""
+    with Hatrace("live", *scope(leaking), "--json") as hatrace:
+        worker = hatrace.finding("check-leak")["evidence"][0]["pid"]
+        os.kill(leaking.haproxy.pid, signal.SIGTERM)
+        assert wait_until(lambda: not Path(f"/proc/{worker}").exists())
+        hatrace.finding("check-leak", "resolved")
+        assert "ended while traced" in hatrace.trouble("haproxy")["why"]
+        ended = hatrace.end(signal.SIGTERM)
+    assert (ended.code, ended.errors) == (143, "")
+    assert ended.rows[-1]["findings"] == 0
+
+
+def test_a_worker_that_crashes_while_traced(leaking: Running) -> None:
+    with Hatrace("live", *scope(leaking), "--json") as hatrace:
+        worker = hatrace.finding("check-leak")["evidence"][0]["pid"]
+        os.kill(worker, signal.SIGKILL)
+        hatrace.finding("check-leak", "resolved")
+        ended = hatrace.end(signal.SIGTERM)
+    assert (ended.code, ended.errors) == (143, "")
+
+
+def test_the_new_worker_of_a_reload_is_followed(leaking: Running) -> None:
+    """It leaks as well: the finding then speaks of the new worker's sockets, too."""
+    with Hatrace("live", *scope(leaking), "--json") as hatrace:
+        old = hatrace.finding("check-leak")["evidence"][0]["pid"]
+        new = leaking.haproxy.reload()
+        hatrace.row(lambda row: str(new) in json.dumps(row.get("finding", {}).get("evidence")))
+        ended = hatrace.end(signal.SIGINT)
+    assert old != new
+    assert ended.errors == ""
+    assert ended.slugs >= {"check-leak"}
+
+
+def test_haproxy_restarted_while_traced(tmp_path: Path) -> None:
+    """The whole instance goes, and another comes: said, and nothing breaks."""
+    with Stage() as first:
+        running = SCENARIOS["check-leak"].play(first, None)
+        with Hatrace("live", "--comm", "haproxy", "--json") as hatrace:
+            hatrace.started()
+            first.close()
+            with Stage() as second:
+                again = SCENARIOS["check-leak"].play(second, None)
+                worker = again.haproxy.worker()
+                assert worker != running.haproxy.pid
+                hatrace.row(lambda row: f'"pid": {worker},' in json.dumps(row))
+            ended = hatrace.end(signal.SIGTERM)
+    assert ended.errors == ""
