@@ -44,6 +44,7 @@ HATRACE_IMPORTS = {
 
 THIRD_PARTY = {
     "bcc": ("kernel/compiler.py",),
+    "pyroute2": ("sockets/*.py",),
     "mcap": ("capture/*.py",),
     "zstandard": ("capture/*.py",),
     "msgspec": ("capture/*.py", "sinks/*.py"),
@@ -51,6 +52,8 @@ THIRD_PARTY = {
     "click": ("cli.py", "commands/*.py"),
 }
 """Package from elsewhere -> the files below src/hatrace that may import it."""
+
+IN_ONE_FILE = frozenset({"pyroute2"})
 
 STANDARD = sys.stdlib_module_names
 
@@ -116,11 +119,16 @@ def check_inner_imports(root: Path) -> Iterator[str]:
 
 def check_outer_imports(root: Path) -> Iterator[str]:
     """The table of ARCHITECTURE.md, column "third party"."""
+    users: dict[str, set[str]] = {}
     for found in imports(root):
         if found.top == "hatrace" or found.top in STANDARD:
             continue
+        users.setdefault(found.top, set()).add(found.file)
         if not any(fnmatch(found.file, where) for where in THIRD_PARTY.get(found.top, ())):
             yield f"{found.place}: {found.top} is not to be imported here"
+    for package in sorted(IN_ONE_FILE & users.keys()):
+        if len(users[package]) > 1:
+            yield f"{package} belongs into one file, not into {', '.join(sorted(users[package]))}"
 
 
 def check_findings_pages(root: Path) -> Iterator[str]:

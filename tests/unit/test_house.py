@@ -33,7 +33,7 @@ GOOD = {
     "src/hatrace/kernel/libbpf.py": "from ..model.flow import Flow\n",
     "src/hatrace/model/flow.py": "import struct\n",
     "src/hatrace/sinks/report/text.py": "from rich.console import Console\n",
-    "src/hatrace/sockets/netlink.py": "import socket\n",
+    "src/hatrace/sockets/netlink.py": "from pyroute2 import netlink\n",
     "bpf/flow.h": "/* SPDX-License-Identifier: GPL-2.0-only */\n",
     "docs/findings/check-leak.md": "# check-leak\n",
     "tests/unit/kernel/test_wire.py": "",
@@ -92,6 +92,11 @@ BAD: list[tuple[Check, dict[str, str | None], str]] = [
         house.check_outer_imports,
         {"src/hatrace/flows/table.py": "import requests\n"},
         "src/hatrace/flows/table.py:1: requests is not to be imported here",
+    ),
+    (
+        house.check_outer_imports,
+        {"src/hatrace/sockets/destroy.py": "import pyroute2\n"},
+        "pyroute2 belongs into one file, not into sockets/destroy.py, sockets/netlink.py",
     ),
     (
         house.check_findings_pages,

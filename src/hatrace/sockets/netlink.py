@@ -1,15 +1,15 @@
 """Asking the kernel about sockets: SOCK_DIAG_BY_FAMILY requests and their raw answers.
 
-The transport is Python's own AF_NETLINK socket, and messages are walked here: pyroute2 would
-add to that 12 MB, 80 ms of import and an event loop for each socket (2 ms), and its decoder
-costs 53-84 µs a socket, of which a busy host has 70,000 (measured with pyroute2 0.9).
+The transport is pyroute2's netlink socket; messages are walked here, because its decoder
+costs 53-84 µs a socket and a busy host has 70,000 of them.  This is the only file that
+imports pyroute2, and it does so late: the import takes 80 ms and 17 MB, which `report`
+and `replay` need not pay.
 
 Layouts: include/uapi/linux/netlink.h and sock_diag.h.  Host byte order.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import select
@@ -19,10 +19,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from hatrace.errors import EnvironmentLacks
 
@@ -48,7 +47,6 @@ _DATAGRAM_BYTES = 1 << 16
 """The kernel fills at most 32 kB of one dump datagram (netlink_dump() since 4.7)."""
 _DEADLINE_S = 10.0
 _SO_RCVBUFFORCE = 33
-_CLONE_NEWNET = 0x40000000
 _NO_HANDLER = {errno.ENOENT: "load the module: modprobe tcp_diag udp_diag unix_diag"}
 """What to do about the errors of a dump."""
 
@@ -72,11 +70,11 @@ class Diag:
     """A sock_diag socket.  Use it in one thread, in a ``with``."""
 
     def __init__(self, groups: tuple[int, ...] = (), receive_bytes: int = 1 << 20) -> None:
+        from pyroute2.netlink.nlsocket import NetlinkSocket
+
         try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
-            self._socket.setblocking(False)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-            self._socket.bind((0, sum(1 << (group - 1) for group in groups)))
+            self._socket: Any = NetlinkSocket(family=NETLINK_SOCK_DIAG, rcvbuf=receive_bytes)
+            self._socket.bind(groups=sum(1 << (group - 1) for group in groups))
         except OSError as error:
             raise EnvironmentLacks(
                 "cannot ask the kernel about sockets",
@@ -135,7 +133,7 @@ class Diag:
         """What the subscribed groups said since the last call; raises Lost after an overrun."""
         while True:
             try:
-                datagram = self._socket.recv(_DATAGRAM_BYTES)
+                datagram = self._socket.recv(_DATAGRAM_BYTES, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -163,7 +161,8 @@ class Diag:
         deadline = time.monotonic() + _DEADLINE_S
         while True:
             try:
-                return self._socket.recv(_DATAGRAM_BYTES)
+                datagram: bytes = self._socket.recv(_DATAGRAM_BYTES)
+                return datagram
             except BlockingIOError:
                 select.select([self._socket.fileno()], [], [], 0.1)
                 if time.monotonic() > deadline:
@@ -239,19 +238,15 @@ def within(pid: int | None, work: Callable[[], T]) -> T:
 
 
 def _enter(pid: int) -> None:
+    from pyroute2 import netns
+
+    path = Path(f"/proc/{pid}/ns/net")
     try:
-        with Path(f"/proc/{pid}/ns/net").open("rb") as namespace:
-            if _libc().setns(namespace.fileno(), _CLONE_NEWNET) < 0:
-                raise OSError(ctypes.get_errno(), "setns")
+        with path.open("rb") as namespace:
+            netns.setns(namespace.fileno(), flags=0)
     except OSError as error:
         raise EnvironmentLacks(
             f"cannot enter the network namespace of process {pid}",
             os.strerror(error.errno or errno.EIO),
             "run as root (CAP_SYS_ADMIN); or the process has just ended",
         ) from error
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    """For setns(2), which Python has from 3.12 on."""
-    return ctypes.CDLL(None, use_errno=True)

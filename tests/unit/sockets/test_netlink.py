@@ -53,7 +53,7 @@ def test_broken_attributes_end_the_walk() -> None:
 
 
 class Scripted:
-    """Stands where the netlink socket stands, and says what a kernel said."""
+    """Stands where pyroute2's socket stands, and says what a kernel said."""
 
     def __init__(self, *datagrams: bytes | OSError) -> None:
         self.datagrams = list(datagrams)
