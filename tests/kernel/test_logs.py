@@ -52,11 +52,12 @@ def collected(text: str, put: list[Event]) -> list[LogLine]:
 
 
 def speak(haproxy: HAProxy) -> None:
-    """Have it log an event, and a request that is none."""
+    """Have it log an event."""
     haproxy.ask("enable server a/s")
 
 
 def request(port: int) -> None:
+    """Have it log a request, which is no event."""
     subprocess.run(
         ["bash", "-c", f"printf 'GET / HTTP/1.0\\r\\n\\r\\n' > /dev/tcp/127.0.0.1/{port}"]
     )
@@ -96,8 +97,8 @@ def test_a_ring_that_was_overwritten_is_a_gap(stage: Stage) -> None:
     text = CONFIG.format(target="ring@r1", section=RING, port=31601)
     haproxy = start(stage, text, standalone=True)
     ring = Ring()
-    speak(haproxy)
-    assert wait_until(lambda: ENABLED in haproxy.ask("show events r1"))
+    request(31601)  # a line like no other
+    assert wait_until(lambda: "GET" in haproxy.ask("show events r1"))
     ring.new(haproxy.ask("show events r1").encode())
     for _ in range(400):
         haproxy.ask("disable server a/s; enable server a/s")

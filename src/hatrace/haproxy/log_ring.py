@@ -11,8 +11,6 @@ import re
 from collections.abc import Sequence
 
 NAME = re.compile(r"[\w.:-]+")
-MARK = 32
-"""Last lines remembered: events repeat, but not so many in the same order."""
 
 
 def names(logs: Sequence[str]) -> list[str]:
@@ -25,32 +23,31 @@ class Ring:
     """What is new in a ring since the last look."""
 
     def __init__(self) -> None:
-        self._mark: tuple[bytes, ...] | None = None
+        self._before: list[int] | None = None
+        """Hashes of all lines of the latest look."""
         self.gap = False
         """The latest look found nothing of the one before: the ring was overwritten meanwhile."""
 
     def new(self, dump: bytes) -> bytes:
         """Of the ring's content, what came since the last call; nothing at the first."""
         lines = [line for line in dump.split(b"\n") if line]
-        mark, self._mark = self._mark, tuple(lines[-MARK:])
+        now = [hash(line) for line in lines]
+        before, self._before = self._before, now
         self.gap = False
-        if mark is None:
+        if before is None:
             return b""
-        start = _after(lines, mark)
-        if start is None:
-            self.gap, start = True, 0
-        return b"".join(line + b"\n" for line in lines[start:])
+        known = _overlap(before, now)
+        self.gap = bool(before) and not known
+        return b"".join(line + b"\n" for line in lines[known:])
 
 
-def _after(lines: Sequence[bytes], mark: tuple[bytes, ...]) -> int | None:
-    """Where the lines begin that follow ``mark``; None: it is not there any more.
+def _overlap(before: Sequence[int], now: Sequence[int]) -> int:
+    """How many lines at the begin of ``now`` end ``before``: the ring drops its oldest lines.
 
-    The oldest lines of the mark may have been overwritten, then it begins the dump.
+    The most that fit, so lines that repeat in a pattern may be taken for known, never for new.
     """
-    if not mark:
-        return 0
-    for end in range(len(lines), 0, -1):
-        size = min(len(mark), end)
-        if tuple(lines[end - size : end]) == mark[-size:]:
-            return end
-    return None
+    for dropped in range(max(0, len(before) - len(now)), len(before)):
+        size = len(before) - dropped
+        if before[dropped] == now[0] and before[dropped:] == now[:size]:
+            return size
+    return 0

@@ -115,6 +115,9 @@ def ring(*dumps: list[str]) -> tuple[list[str], bool]:
         ((["a", "b", "c"], ["c", "d"]), ["d"], False),
         ((["a", "b"], ["c", "d"]), ["c", "d"], True),
         ((["a", "a"], ["a", "a", "b", "a"]), ["b", "a"], False),
+        ((["a", "a"], ["a", "a", "a"]), ["a"], False),
+        ((["a"], ["x", "a"]), ["x", "a"], True),
+        ((["a", "b", "c"], []), [], True),
         ((["a"], ["b"], ["b"]), [], False),
     ],
 )
