@@ -2,7 +2,7 @@
 
 HAProxy's word is no proof (measured on 2.2 to 3.2): `show sess` lists the newest worker only;
 `wait ... srv-removable` (3.0) says "Done." while connects to the server go on; half-closed
-sessions survive `shutdown sessions server` in every version, connecting ones up to 3.1.
+sessions survive `shutdown sessions server` in every version, connecting ones before 3.2.
 SOCK_DESTROY ends those, but then 2.2 and 2.6 connect anew a second later, up to `retries`
 times: so the server counts as empty only when two looks, further apart, see nothing.
 """
@@ -26,6 +26,8 @@ from hatrace.model.flow import Flow, State
 from hatrace.model.topology import Process
 
 LOOK_S = 0.3
+SHARE = 0.2
+"""Of the time, at most, is spent looking: `show sess` of a busy HAProxy is long."""
 SETTLED_S = 1.5
 """Longer than HAProxy's turn-around (1 s) before it connects again."""
 ROUNDS = 4
@@ -121,6 +123,7 @@ class _Drain:
         end_s = time.monotonic() + self._timeout_s
         empty_since_s: float | None = None
         while True:
+            began_s = time.monotonic()
             found = self._inspector.look()
             now_s = time.monotonic()
             if not found.clean:
@@ -131,7 +134,7 @@ class _Drain:
                 empty_since_s = now_s
             elif now_s - empty_since_s >= SETTLED_S:
                 return found
-            time.sleep(LOOK_S)
+            time.sleep(max(LOOK_S, (now_s - began_s) / SHARE))
 
     def destroy(self, found: Residue) -> Residue:
         """Offer to destroy the survivors, again if HAProxy connects anew."""
@@ -213,10 +216,7 @@ def _offer(found: Residue) -> tuple[list[tuple[Flow, int | None]], str]:
     sure = [each for each in found.left if each.sure]
     alive = [(each.flow, each.fd) for each in sure if each.flow.state != State.CLOSE]
     if alive:
-        return (
-            alive,
-            f"destroy {counted(len(alive), 'connection')} to the server: both sides are reset",
-        )
+        return alive, f"destroy {counted(len(alive), 'connection')}: both sides are reset"
     clients = [
         (each.other, each.stream.front_fd)
         for each in sure

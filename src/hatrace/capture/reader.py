@@ -5,6 +5,7 @@ A torn or damaged file gives all that is whole, and a `Trouble` event where some
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,6 +34,20 @@ class Capture(NamedTuple):
     events: Iterator[Event]
     findings: Iterator[FindingChange]
     """What was concluded while recording."""
+
+
+MAGIC = b"\x89MCAP0\r\n"
+"""With which an MCAP file begins and, once it is closed, ends."""
+
+
+def is_closed(path: Path) -> bool:
+    """Whether its writer has ended it: else it is torn, or still being recorded."""
+    try:
+        with path.open("rb") as stream:
+            stream.seek(-len(MAGIC), os.SEEK_END)
+            return stream.read() == MAGIC
+    except OSError:
+        return False
 
 
 def read(path: Path) -> Capture:

@@ -96,6 +96,11 @@ class Counter(Desk):
     def saw(self, event: Event) -> None:
         self._journal.saw(event)
 
+    def conclude(self, result: Result) -> int:
+        """Say how it ended; the exit code."""
+        self._voice.end(result)
+        return 1 if result.left else 0
+
     def finish(self) -> None:
         """However it ended: what takes the changes back."""
         if self._undo:
@@ -122,12 +127,6 @@ def require_consent(yes: bool, dry_run: bool) -> None:
             "standard input is no terminal, and nothing is changed without a yes",
             "look first with --dry-run, then give --yes",
         )
-
-
-def conclude(desk: Counter, result: Result) -> int:
-    """Print how it ended; the exit code."""
-    desk._voice.end(result)
-    return 1 if result.left else 0
 
 
 class Words(Voice):

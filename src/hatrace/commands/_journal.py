@@ -18,7 +18,7 @@ from typing import Protocol
 
 from hatrace import __version__
 from hatrace.capture.format import SOURCE
-from hatrace.capture.reader import Capture, read
+from hatrace.capture.reader import Capture, is_closed, read
 from hatrace.capture.writer import Writer
 from hatrace.errors import UsageError
 from hatrace.kernel import preflight
@@ -80,7 +80,7 @@ class Appended(Journal):
         self._path = path
         self._actions: list[Action] = []
         check_same_host(read(path).info, path)
-        _check_whole(read(path), path)
+        _check_whole(path)
 
     def write(self, action: Action) -> None:
         self._actions.append(action)
@@ -128,14 +128,20 @@ def check_same_host(info: CaptureInfo, path: Path) -> None:
         )
 
 
-def _check_whole(capture: Capture, path: Path) -> None:
-    for event in capture.events:
-        if isinstance(event, Trouble) and event.source == SOURCE:
-            raise UsageError(
-                f"cannot append to {path}",
-                f"{event.why}: it is damaged, or still being recorded",
-                "name a new file",
-            )
+def _check_whole(path: Path) -> None:
+    """Raises UsageError for a file that its recorder may still write to, or that lacks a part."""
+    troubles = [
+        event.why
+        for event in read(path).events
+        if isinstance(event, Trouble) and event.source == SOURCE and event.subject == path.name
+    ]
+    if troubles or not is_closed(path):
+        why = troubles[0] if troubles else "it was not closed"
+        raise UsageError(
+            f"cannot append to {path}",
+            f"{why}: it is damaged, or still being recorded",
+            "name a new file",
+        )
 
 
 def here() -> CaptureInfo:

@@ -10,7 +10,7 @@ from hatrace.actions.choose import STATES, Chosen, Filter, by_filter, by_finding
 from hatrace.actions.close import close
 from hatrace.actions.haproxies import Haproxies
 from hatrace.commands import _options as options
-from hatrace.commands._desk import action_options, conclude, counter, require_consent
+from hatrace.commands._desk import action_options, counter, require_consent
 from hatrace.commands._found import in_capture, live
 from hatrace.commands._journal import journal
 from hatrace.errors import EnvironmentLacks, UsageError
@@ -67,7 +67,7 @@ def command(
     chosen = _chosen(slug, capture, wanted, scope)
     known = {each.pid: each for each in haproxies.processes}
     with counter(journal(output), yes=yes, dry_run=dry_run, as_json=as_json) as desk:
-        return conclude(desk, close(chosen, scope, known, desk))
+        return desk.conclude(close(chosen, scope, known, desk))
 
 
 def _require_choice(slug: str | None, capture: Path | None, wanted: Filter) -> None:

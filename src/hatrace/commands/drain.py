@@ -11,7 +11,7 @@ from hatrace.actions.haproxies import Haproxies
 from hatrace.actions.target import resolve
 from hatrace.commands import _options as options
 from hatrace.commands._crowd import guard
-from hatrace.commands._desk import action_options, conclude, counter, require_consent
+from hatrace.commands._desk import action_options, counter, require_consent
 from hatrace.commands._journal import journal
 
 
@@ -25,8 +25,8 @@ from hatrace.commands._journal import journal
 @click.option(
     "--timeout",
     type=options.Duration(),
-    default=10.0,
-    show_default="10s",
+    default="10s",
+    show_default=True,
     help="How long to wait for sessions to end.",
 )
 @click.option("--dry-run", is_flag=True, help="Show every step with its command; change nothing.")
@@ -50,4 +50,4 @@ def command(
     haproxies.look()
     target = resolve(haproxies, server, pid)
     with counter(journal(output), yes=yes, dry_run=dry_run, as_json=as_json) as desk:
-        return conclude(desk, drain(haproxies, target, desk, timeout))
+        return desk.conclude(drain(haproxies, target, desk, timeout))

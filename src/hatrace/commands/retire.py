@@ -10,7 +10,7 @@ from hatrace.actions.haproxies import Haproxies
 from hatrace.actions.retire import examine, retire
 from hatrace.commands import _options as options
 from hatrace.commands._crowd import guard
-from hatrace.commands._desk import action_options, conclude, counter, require_consent
+from hatrace.commands._desk import action_options, counter, require_consent
 from hatrace.commands._journal import journal
 
 
@@ -20,8 +20,8 @@ from hatrace.commands._journal import journal
 @click.option(
     "--timeout",
     type=options.Duration(),
-    default=10.0,
-    show_default="10s",
+    default="10s",
+    show_default=True,
     help="How long to wait for its end after each signal.",
 )
 @click.option("--dry-run", is_flag=True, help="Show what it carries and what would be sent.")
@@ -45,4 +45,4 @@ def command(
     haproxies.look()
     candidate = examine(haproxies, pid)
     with counter(journal(output), yes=yes, dry_run=dry_run, as_json=as_json) as desk:
-        return conclude(desk, retire(haproxies, candidate, desk, timeout, soft))
+        return desk.conclude(retire(haproxies, candidate, desk, timeout, soft))
