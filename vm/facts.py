@@ -130,6 +130,7 @@ def main() -> None:
         "lockdown": preflight.lockdown(),
         "ladder": {rung.name: preflight.ask(rung).why for rung in LADDER},
         "capabilities": {rung.name: needs(rung) for rung in LADDER},
+        "admin alone": [rung.name for rung in LADDER if works_with(rung, frozenset({ADMIN}))],
     }
     print(json.dumps(facts, indent=1))
 

@@ -20,6 +20,17 @@ those), and each cell is a test that ran there: tests/kernel/test_rungs.py and t
 """
 
 
+CAPABILITIES = """\
+## Capabilities
+
+Without root, a rung needs these: a process without any one of them was refused, one with just
+them was not.  The last column: the rungs for which CAP_SYS_ADMIN alone is enough.  Debian's
+kernel.perf_event_paranoid is 3, which leaves kprobes to CAP_SYS_ADMIN.  To see other users'
+processes takes CAP_SYS_PTRACE on top, for TCP's details over netlink CAP_NET_ADMIN.
+
+"""
+
+
 def page(outcomes: Sequence[Outcome], locked: Sequence[Outcome]) -> str:
     """The whole page; ``locked``: the same kernels under lockdown=confidentiality."""
     parts = [
@@ -29,8 +40,7 @@ def page(outcomes: Sequence[Outcome], locked: Sequence[Outcome]) -> str:
         "bcc, and bullseye's HAProxy.\n",
         "## The ladder\n\n" + _grid(_ladder(outcomes, locked)),
         "## What a rung sees\n\n" + _grid(_facts(outcomes)),
-        "## Capabilities\n\nWithout root, a rung needs these, each of them (a process without one "
-        "was refused), and no others:\n\n" + _grid(_capabilities(outcomes)),
+        CAPABILITIES + _grid(_capabilities(outcomes)),
     ]
     return "\n".join(parts)
 
@@ -72,10 +82,11 @@ def _facts(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
 
 
 def _capabilities(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
-    yield "kernel", *(f"`{rung}`" for rung in RUNGS)
+    yield "kernel", *(f"`{rung}`" for rung in RUNGS), "CAP_SYS_ADMIN alone"
     for one in outcomes:
         needs = one.about.get("capabilities", {})
-        yield one.kernel.name, *(", ".join(needs.get(rung) or ["?"]) for rung in RUNGS)
+        cells = (", ".join(needs.get(rung) or ["?"]) for rung in RUNGS)
+        yield one.kernel.name, *cells, ", ".join(one.about.get("admin alone", ())) or "none"
 
 
 def _grid(rows: Iterable[tuple[str, ...]]) -> str:

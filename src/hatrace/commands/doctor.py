@@ -15,6 +15,7 @@ import click
 from hatrace.commands import _options as options
 from hatrace.haproxy.discovery import Finder
 from hatrace.kernel import preflight
+from hatrace.kernel.rungs import LADDER
 from hatrace.model.topology import Kind
 from hatrace.resources import bpf_dir
 from hatrace.sinks.text import escape
@@ -95,6 +96,7 @@ def _surroundings() -> Iterator[Line]:
 def _rungs() -> Iterator[Line]:
     """Which rung is taken, and why not a better one: one sentence each."""
     taken = False
+    needs = {rung.name: ", ".join(sorted(preflight.needed(rung))) for rung in LADDER}
     for answer in preflight.ladder():
         if not answer.works:
             yield Line(Says.NOTE, f"rung {answer.rung}", answer.why, answer.do)
@@ -102,6 +104,8 @@ def _rungs() -> Iterator[Line]:
         text = "works, and is not needed" if taken else "works: this one is taken"
         if answer.rung == preflight.NETLINK:
             text += "; it samples, and says what it cannot see"
+        else:
+            text += f"; without root it needs {needs[answer.rung]}"
         yield Line(Says.WELL, f"rung {answer.rung}", text)
         taken = True
 

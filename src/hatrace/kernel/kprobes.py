@@ -23,12 +23,12 @@ _ATTR_BYTES = 112
 _CLOSE_ON_EXEC = 8
 
 
-def _hint(code: int) -> str:
-    """Debian's and Ubuntu's kernels have a level of paranoia that upstream has not."""
+def admin_only() -> bool:
+    """Whether kernel.perf_event_paranoid is above 2, a level of Debian's and Ubuntu's kernels:
+    then CAP_PERFMON is not enough for perf_event_open, and CAP_SYS_ADMIN is needed."""
     with contextlib.suppress(OSError, ValueError):
-        if code == errno.EACCES and int(_PARANOID.read_text()) > 2:
-            return "; kernel.perf_event_paranoid is above 2, which leaves it to CAP_SYS_ADMIN"
-    return ""
+        return int(_PARANOID.read_text()) > 2
+    return False
 
 
 def open_kprobe(program: int, function: str, returning: bool) -> int:
@@ -58,7 +58,7 @@ def open_kprobe(program: int, function: str, returning: bool) -> int:
     event = int(libc.syscall(number, buffer, -1, 0, -1, _CLOSE_ON_EXEC))
     if event < 0:
         code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code) + _hint(code))
+        raise OSError(code, os.strerror(code))
     try:
         fcntl.ioctl(event, _SET_BPF, program)
         fcntl.ioctl(event, _ENABLE, 0)

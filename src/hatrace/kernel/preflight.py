@@ -13,7 +13,7 @@ from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import libbpf
-from hatrace.kernel.kprobes import open_kprobe
+from hatrace.kernel.kprobes import admin_only, open_kprobe
 from hatrace.kernel.rungs import LADDER, Hook, Rung, Via
 
 NETLINK = "netlink"
@@ -69,6 +69,12 @@ def has_btf() -> bool:
     with contextlib.suppress(OSError):
         return VMLINUX_BTF.stat().st_size > 0 and os.access(VMLINUX_BTF, os.R_OK)
     return False
+
+
+def needed(rung: Rung) -> frozenset[str]:
+    """The capabilities a process without root needs for a rung on this kernel."""
+    by_perf = any(hook.via in (Via.KPROBE, Via.KRETPROBE) for hook in rung.hooks)
+    return frozenset({"CAP_SYS_ADMIN"}) if by_perf and admin_only() else rung.capabilities
 
 
 def lockdown() -> str:
@@ -140,9 +146,9 @@ def choose(name: str | None = None) -> Rung | None:
 
 def _may_use_bpf(rung: Rung) -> Answer | None:
     held = capabilities()
-    if "CAP_SYS_ADMIN" in held or rung.capabilities <= held:
+    if "CAP_SYS_ADMIN" in held or needed(rung) <= held:
         return None
-    missing = ", ".join(sorted(rung.capabilities - held))
+    missing = ", ".join(sorted(needed(rung) - held))
     return Answer(rung.name, False, f"this process lacks {missing}", "run it as root (sudo)")
 
 
