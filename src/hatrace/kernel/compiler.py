@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,33 @@ PREFIX = "bpf_iter__"
 """bcc leaves functions of this prefix alone: their context stays a plain pointer."""
 
 
-def compile_file(source: Path, headers: Path, defines: tuple[str, ...]) -> dict[str, bytes]:
-    """Function name → instructions, for every program of a C file."""
-    kept = headers / f"{source.name}-{_key(source, defines)}.json"
+Programs = dict[str, bytes]
+"""Function name → instructions."""
+
+
+def compile_files(
+    sources: Sequence[Path], headers: Path, defines: tuple[str, ...]
+) -> dict[str, Programs]:
+    """The programs of several C files, by file name; what is not kept is compiled in two halves
+    side by side (LLVM takes 0.3 s and 130 MB for each)."""
+    missing = [source for source in sources if not _kept(source, headers, defines).exists()]
+    child = os.fork() if len(missing) > 1 else None
+    if child == 0:
+        try:
+            for source in missing[1::2]:
+                compile_file(source, headers, defines)
+        finally:
+            os._exit(0)  # whatever failed, the parent tries again and says why
+    for source in missing[::2]:
+        compile_file(source, headers, defines)
+    if child is not None:
+        os.waitpid(child, 0)
+    return {source.name: compile_file(source, headers, defines) for source in sources}
+
+
+def compile_file(source: Path, headers: Path, defines: tuple[str, ...]) -> Programs:
+    """The programs of a C file, from the cache if they are there."""
+    kept = _kept(source, headers, defines)
     with contextlib.suppress(OSError, ValueError):
         return {name: b64decode(code) for name, code in json.loads(kept.read_text()).items()}
     programs = _compile(source, headers, defines)
@@ -31,6 +56,11 @@ def compile_file(source: Path, headers: Path, defines: tuple[str, ...]) -> dict[
     with contextlib.suppress(OSError):
         _write(kept, text)
     return programs
+
+
+def _kept(source: Path, headers: Path, defines: tuple[str, ...]) -> Path:
+    """Where the result is kept."""
+    return headers / f"{source.name}-{_key(source, defines)}.json"
 
 
 def _key(source: Path, defines: tuple[str, ...]) -> str:

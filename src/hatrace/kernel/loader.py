@@ -22,7 +22,7 @@ from typing import Any
 
 from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import libbpf, maps, preflight
-from hatrace.kernel.compiler import compile_file
+from hatrace.kernel.compiler import Programs, compile_files
 from hatrace.kernel.headers import ensure_tree
 from hatrace.kernel.kprobes import open_kprobe
 from hatrace.kernel.maps import MapId, Sizes
@@ -131,18 +131,17 @@ class _Loading:
         self._links: list[int] = []
         self._iterators: dict[str, int] = {}
         self._missing: list[str] = []
-        self._compiled: dict[str, dict[str, bytes]] = {}
+        self._compiled = self._compile()
         self._maps = maps.create(order.sizes)
 
     def _code(self, hook: Hook) -> bytes:
         """A hook's instructions with the map fds in place."""
-        if hook.source not in self._compiled:
-            self._compiled[hook.source] = compile_file(
-                Path(self._order.source_folder) / hook.source,
-                self._headers,
-                self._defines(),
-            )
         return maps.place(self._compiled[hook.source][hook.function], self._maps)
+
+    def _compile(self) -> dict[str, Programs]:
+        folder = Path(self._order.source_folder)
+        sources = dict.fromkeys(folder / hook.source for hook in self._rung.hooks)
+        return compile_files(list(sources), self._headers, self._defines())
 
     def _defines(self) -> tuple[str, ...]:
         accept_arguments = self._btf.arguments("inet_csk_accept") or 2
