@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -202,3 +203,35 @@ def test_one_that_cannot_be_read_does_not_hide_the_others(stage: Stage) -> None:
     assert other.pid in [one["pid"] for one in answers]
     assert gone.pid not in [one["pid"] for one in answers]
     assert f"the configuration of HAProxy {gone.pid} cannot be read" in result.stderr
+
+
+def test_what_another_user_gave_its_haproxy_is_not_run_as_root() -> None:
+    """Its environment (LD_PRELOAD ...) is not passed on; a refusal without it is no finding."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        file = Path(folder, "h.cfg")
+        file.write_text('listen a\n    bind "127.0.0.1:${LAB_PORT}"\n')
+        child = subprocess.Popen(
+            [builds.system(), "-db", "-f", file],
+            env={"LAB_PORT": "31412"},
+            user=65534,
+            group=65534,
+            extra_groups=(),
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            assert wait_until(lambda: _listens(31412))
+            _, answers = run()
+        finally:
+            child.terminate()
+            child.wait()
+    (answer,) = (one for one in answers if one["pid"] == child.pid)
+    assert answer["validation"] is None
+    assert "config-rejected" not in findings(answer)
+    why = {one["question"]: one["why"] for one in answer["not_asked"]}["config-rejected"]
+    assert "runs as another user" in why
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as link:
+        return link.connect_ex(("127.0.0.1", port)) == 0

@@ -45,7 +45,8 @@ def running(process: Process, files: Sequence[str]) -> Validation:
             raise NotValidated(f"{file} belongs to somebody else, or others may write it")
     given = arguments.parse(process.command_line)
     more = ["-L", given.local_peer] if given.local_peer else []
-    environment = _environment(process.pid) if _is_root_or_us(process.pid) else {}
+    trusted = _is_root_or_us(process.pid)
+    environment = _environment(process.pid) if trusted else {}
     try:
         fd = os.open(f"/proc/{process.pid}/exe", os.O_RDONLY)
     except OSError as error:
@@ -55,9 +56,15 @@ def running(process: Process, files: Sequence[str]) -> Validation:
             raise NotValidated("its binary is not root's, or others may write it")
         words = [f"/proc/self/fd/{fd}", *more]
         name = procfs.link(process.pid, "exe") or "haproxy"
-        return _validated(words, name, process.version, files, environment, (fd,))
+        said = _validated(words, name, process.version, files, environment, (fd,))
     finally:
         os.close(fd)
+    if not said.accepted and not trusted:
+        raise NotValidated(
+            f"pid {process.pid} runs as another user, whose environment is not passed on; without"
+            f" it haproxy -c refuses: {said.words[-1] if said.words else 'no word'}"
+        )
+    return said
 
 
 def _validated(
