@@ -21,6 +21,7 @@ from hatrace.lab.scenarios import (
     stream_leak,
     unreleased_accept,
 )
+from hatrace.lab.scenarios._lookalikes import LOOKALIKES
 
 SCENARIOS: dict[str, Scenario] = {
     module.SCENARIO.name: module.SCENARIO
@@ -41,5 +42,6 @@ SCENARIOS: dict[str, Scenario] = {
         healthy_idle,
         healthy_checks,
         healthy_reloads,
+        *LOOKALIKES,
     )
 }

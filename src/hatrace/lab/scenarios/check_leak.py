@@ -13,7 +13,7 @@ from hatrace.lab.peers import Call, Serve, start
 from hatrace.lab.scenario import Expected, Running, Scenario
 from hatrace.lab.stage import Stage
 
-INTER_S = 1
+INTER_S = 2
 SERVERS = 8
 
 CONFIG = """    maxconn 2000
@@ -57,7 +57,7 @@ def play(stage: Stage, binary: Path | None) -> Running:
 SCENARIO = Scenario(
     name="check-leak",
     title="Health-check sockets outlive their check",
-    real="HAProxy, its eight servers' checks every second, the answers, the kernel's sockets.",
+    real="HAProxy, its eight servers' checks every two seconds, the answers, the kernel's sockets.",
     injected="HAProxy's close() of sockets connected to the check port does nothing (LD_PRELOAD): "
     "no released HAProxy leaks here, whatever the incident's article says.",
     expects=Expected("check-leak", "HAProxy does not close"),

@@ -23,13 +23,13 @@ SCENARIO = healthy(
     "operators",
     "operators at prompts, and scrapers that ask and leave",
     "Two prompts on the master's socket and three on the worker's, for long and mostly idle; "
-    "scrapers that ask both once a second, read, or leave at once.",
+    "scrapers that ask both once a second, and end their half, close, or leave at once.",
     CONFIG,
     lambda ports: [Serve("echo", ports["echo"])],
     lambda ports, haproxy: [
         Call("dictate", str(haproxy.master), count=2, send="prompt\nshow proc\n", seconds=9),
         Call("dictate", str(haproxy.stats), count=3, send="prompt\nshow info\n", seconds=9),
-        Call("read", str(haproxy.master), per_second=1, send="show proc\n", most=3),
+        Call("half-close", str(haproxy.master), per_second=1, send="show proc\n", most=3),
         Call("close", str(haproxy.master), per_second=1, send="@1 show stat\n", most=3),
         Call("leave", str(haproxy.stats), per_second=2, send="show stat\n", most=3),
         Call("leave", str(haproxy.stats), per_second=1, send="", most=2),

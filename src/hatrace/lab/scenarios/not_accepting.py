@@ -51,7 +51,7 @@ SCENARIO = Scenario(
     real="An application that serves a while and then does not call accept() any more, its "
     "queue in the kernel, HAProxy's checks and clients' requests that wait in it.",
     injected="Nothing: the application is written so, as one whose acceptors have died.",
-    expects=Expected("not-accepting", "nobody accepts"),
+    expects=Expected("not-accepting", "nobody takes connections"),
     interval_s=INTERVAL_S,
     play=play,
 )
