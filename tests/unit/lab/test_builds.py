@@ -50,8 +50,3 @@ def test_only_unpacked_suites_are_available(
     (tmp_path / "trixie/haproxy").touch()
     assert builds.available() == {"trixie": tmp_path / "trixie/haproxy"}
     assert builds.fetch("trixie") == tmp_path / "trixie/haproxy"
-
-
-def test_the_complaint_of_a_failed_tool_is_kept() -> None:
-    with pytest.raises(EnvironmentLacks, match="No such file"):
-        builds._run("ls", "/nonexistent")

@@ -57,7 +57,7 @@ def play(stage: Stage, binary: Path | None) -> Running:
 SCENARIO = Scenario(
     name="check-leak",
     title="Health-check sockets outlive their check",
-    real="HAProxy, its eight servers' checks every two seconds, the answers, the kernel's sockets.",
+    real="HAProxy, its eight servers' checks every two seconds, the answers, the sockets.",
     injected="HAProxy's close() of sockets connected to the check port does nothing (LD_PRELOAD): "
     "no released HAProxy leaks here, whatever the incident's article says.",
     expects=Expected("check-leak", "HAProxy does not close"),
