@@ -264,15 +264,20 @@ def _evidence(world: World, one: Survivor, sample: int) -> Iterable[Evidence]:
 def _next_steps(world: World, one: Survivor) -> Iterable[Step]:
     pid = one.process.pid
     yield Step("see them", steps.sockets_to(one.process, one.address, one.port))
-    if one.out == "removed":
+    if one.old or one.out == "removed":
         yield Step("see whose they are", steps.ask(world, pid, "show sess"))
-    else:
+    if not one.old and one.out != "removed":
         yield Step(
             "end its sessions in that worker",
             steps.ask(world, pid, f"shutdown sessions server {one.label}", Level.ADMIN),
         )
+    if one.out != "removed":
+        yield Step(
+            "or all of it step by step, verified in the kernel", f"hatrace drain {one.label}"
+        )
     if one.old:
-        yield Step("or end the old worker with all its sessions", f"kill -TERM {pid}")
+        # An old worker refuses `shutdown sessions server`: "Proxy is disabled." (2.2 to 3.2).
+        yield Step("or end the old worker with all its sessions", f"hatrace retire {pid}")
         yield Step("for the next time: `hard-stop-after` in the global section")
     yield Step(
         "destroy the sockets in the kernel (needs CONFIG_INET_DIAG_DESTROY)",

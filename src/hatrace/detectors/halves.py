@@ -32,10 +32,22 @@ class Unit:
     pid: int
     front: Flow | None
     back: Flow | None
+    named: bool = False
+    """`show sess` has both in one line; else that they belong together is a guess."""
 
     @property
     def flows(self) -> tuple[Flow, ...]:
         return tuple(half for half in (self.front, self.back) if half is not None)
+
+    @property
+    def ends_together(self) -> bool:
+        """Whether both halves began to end within a second, as those of one session mostly do;
+        of halves older than hatrace it is not known, and taken for granted."""
+        if self.front is None or self.back is None:
+            return False
+        if self.front.preexisting or self.back.preexisting:
+            return True
+        return _end_together(self.front, self.back)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +136,14 @@ def _paired(
     What `show sess` names has the half that it names there, or none.
     """
     partner = _by_stream(fronts, backs, matcher)
+    named = set(partner)
     unnamed_fronts = [one for one in fronts if matcher.match(one).stream is None]
     unnamed_backs = [one for one in backs if matcher.match(one).stream is None]
     _by_time(unnamed_fronts, unnamed_backs, partner, world)
     _by_order(unnamed_fronts, unnamed_backs, partner, world)
     taken = {flow.key for flow in partner.values()}
     for back in backs:
-        yield Unit(pid, partner.get(back.key), back)
+        yield Unit(pid, partner.get(back.key), back, back.key in named)
     for front in fronts:
         if front.key not in taken:
             yield Unit(pid, front, None)

@@ -64,9 +64,10 @@ class Matcher:
     def _timing(self, asked_ns: int, stream: Stream) -> Word:
         if stream.expires_ms is None:
             return Word.ENDLESS
-        if stream.expires_ms <= 0:
+        if stream.expires_ms < 0:
             return Word.PAST
-        # After its time it is unknown whether the timer was renewed, until asked again.
+        # It is given in whole seconds, and renewed only when it fires: 0 is not past yet, and
+        # after its time nothing is known until asked again.
         waits = asked_ns + stream.expires_ms * 1_000_000 > self._world.now_ns
         return Word.ALIVE if waits else Word.UNASKED
 

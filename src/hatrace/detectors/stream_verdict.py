@@ -27,7 +27,8 @@ class Thresholds:
     both_gone_ns: int = 2 * SECOND_NS
     """HAProxy lets go 30 µs after the second FIN (measured); 2 s leaves room for a busy host."""
     stray_ns: int = 5 * SECOND_NS
-    """`show sess` leaves out handshakes and connections between two requests for a moment."""
+    """`show sess` leaves out handshakes and connections between two requests for a moment; and
+    a stream whose timer has just fired shows as past until its thread comes to it."""
     finished_alone_ns: int = 10 * SECOND_NS
     """Both directions of one socket are over, its other half is not seen: a slow client
     there may still be served from HAProxy's buffers for a while."""
@@ -100,10 +101,10 @@ def _word(unit: Unit, matcher: Matcher) -> Word:
 
 
 def _reason(world: World, unit: Unit, quiet: int, word: Word, limits: Thresholds) -> Reason | None:
-    if _both_gone(unit) and quiet >= _patience(unit, limits):
+    if _both_gone(unit) and _one_session(unit, word) and quiet >= _patience(unit, limits):
         return Reason.BOTH_GONE
     if word in (Word.NO_STREAM, Word.PAST):
-        if quiet < limits.stray_ns:
+        if _quiet_when(world, unit, quiet, word) < limits.stray_ns:
             return None
         return Reason.NO_STREAM if word is Word.NO_STREAM else Reason.PAST
     if word is Word.ALIVE or any(pending(flow) for flow in unit.flows):
@@ -116,6 +117,24 @@ def _reason(world: World, unit: Unit, quiet: int, word: Word, limits: Thresholds
     if late is None and any(_reset(flow) for flow in unit.flows) and quiet >= limits.pile_ns:
         return Reason.PILE
     return late
+
+
+def _quiet_when(world: World, unit: Unit, quiet: int, word: Word) -> int:
+    """How long nothing had happened: until now, or until a timeout was said to be past."""
+    if word is not Word.PAST:
+        return quiet
+    return quiet - (world.now_ns - world.streams[unit.pid].at_ns)
+
+
+def _one_session(unit: Unit, word: Word) -> bool:
+    """Whether the halves are one session's, and not one of each of two that both wait.
+
+    Either HAProxy says so, or has a stream for neither; or one is over in both directions,
+    and the other began to end with it.
+    """
+    if unit.named or word is Word.NO_STREAM:
+        return True
+    return unit.ends_together and any(flow.state == State.CLOSE for flow in unit.flows)
 
 
 def _patience(unit: Unit, limits: Thresholds) -> int:

@@ -174,6 +174,23 @@ def test_a_stream_whose_timeout_is_past_is_certain() -> None:
     assert finding.confidence is Confidence.CERTAIN
 
 
+def test_less_than_a_second_left_is_not_past() -> None:
+    """`exp=0s`: HAProxy renews a stream's timer when it fires, not when data moves."""
+    world = table()
+    front, back = make.half_closed(make.client_flow(1)), make.flow(1.001)
+    confirmed(world, 10, [front, back], make.stream(expires_ms=0))
+    assert not found([front, back], 12, world)
+
+
+def test_a_timer_that_has_just_fired_is_no_leak() -> None:
+    """It says `<PAST>` until the stream's thread comes to it; data moved a moment before."""
+    world, moved = table(), make.at(8)
+    front = make.half_closed(make.client_flow(1, moved_ns=moved))
+    back = make.flow(1.001, moved_ns=moved)
+    confirmed(world, 10, [front, back], make.stream(expires_ms=-1))
+    assert not found([front, back], 14, world)
+
+
 def test_both_peers_gone_is_named_although_the_timer_still_runs() -> None:
     world, flows = table(), list(session(1))
     confirmed(world, 4, flows, make.stream(expires_ms=3_600_000))
@@ -186,6 +203,15 @@ def test_a_slow_reader_after_its_half_close_is_silent() -> None:
     front = front._replace(unsent_bytes=80_000, moved_ns=make.at(20))
     assert not found([front, back], 25)
     assert not found([front, back], 45)
+
+
+@pytest.mark.parametrize("came", ["before", "after"])
+def test_a_waiting_client_and_another_ones_waiting_server_are_no_session(came: str) -> None:
+    """One has ended its half and reads on, the other's client has not ended: both are healthy."""
+    front = make.half_closed(make.client_flow(1), 0.1)
+    back = make.half_closed(make.flow(1.001), 0.1)
+    flows = [front, back] if came == "after" else [adopted(front), adopted(back)]
+    assert not found(flows, 20)
 
 
 def test_one_unread_byte_is_the_fin() -> None:
