@@ -114,6 +114,7 @@ class Questions:
             if not self._ask_info(process, asked):
                 asked.info_ns += int(self._rhythm.later_s * 1e9)
                 asked.servers_ns = asked.info_ns
+                self._tell_configured(process, asked)
         if _due(asked.servers_ns, self._rhythm.servers_s):
             asked.servers_ns = time.monotonic_ns()
             self._ask_servers(process, asked)
@@ -185,6 +186,7 @@ class Questions:
         state = self._ask(process, "show servers state")
         stat = self._ask(process, "show stat")
         if state is None:
+            self._tell_configured(process, asked)
             return
         merged = servers.merged(
             parse.servers_state(state.text),
@@ -193,6 +195,14 @@ class Questions:
         )
         asked.labels = frozenset(server.label for server in merged)
         self._put(Servers(time.monotonic_ns(), process.pid, merged))
+
+    def _tell_configured(self, process: Process, asked: _Asked) -> None:
+        """Where HAProxy does not say which servers it has, its configuration does."""
+        lines = asked.configuration.servers if asked.configuration else {}
+        if lines and not asked.labels:
+            found = servers.configured_only(lines)
+            asked.labels = frozenset(server.label for server in found)
+            self._put(Servers(time.monotonic_ns(), process.pid, found))
 
     def _ask_streams(self, process: Process, asked: _Asked) -> frozenset[int] | None:
         """The back fds of its streams; None: not known."""

@@ -24,6 +24,32 @@ def merged(
     return tuple(found)
 
 
+def configured_only(lines: Mapping[str, ConfiguredServer]) -> tuple[Server, ...]:
+    """What the configuration alone says, for a HAProxy that cannot be asked: no status.
+
+    A server whose address is a name has none here.
+    """
+    return tuple(_server(_as_state(label, line), NO_STAT, line) for label, line in lines.items())
+
+
+def _as_state(label: str, line: ConfiguredServer) -> ServerState:
+    """The line as `show servers state` would begin; `_server` adds what it says of checks."""
+    backend, _, name = label.partition("/")
+    where = line.address
+    return ServerState(
+        backend=backend,
+        name=name,
+        address=where.host if where else None,
+        port=(where.low if where else None) or 0,
+        checked=line.checked,
+        check_address=None,
+        check_port=None,
+        agent_checked=line.agent_checked,
+        agent_address=None,
+        agent_port=None,
+    )
+
+
 def _server(state: ServerState, stat: ServerStat, line: ConfiguredServer | None) -> Server:
     """HAProxy's own word first, the configuration where it has none, then what is inherited."""
     check_host = line.check_address.host if line and line.check_address else None
