@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from hatrace.capture.reader import read
 from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import preflight
 from hatrace.kernel.probes import attach
@@ -100,6 +101,23 @@ def test_one_that_is_named_is_taken_or_refused_with_a_reason(rung: Rung) -> None
         assert code == 1
         assert said.startswith(f"the `{rung.name}` rung cannot run here | ")
         assert len(said.split(" | ")[1]) > 10
+
+
+@RUNGS
+def test_one_that_is_named_and_its_blind_spots_reach_the_capture(
+    rung: Rung, tmp_path: Path
+) -> None:
+    capture = tmp_path / "c.hatrace"
+    words = ["record", "--rung", rung.name, "--all", "-d", "1s", "-o", str(capture)]
+    code, said = hatrace("from hatrace.cli import main; main()", *words)
+    if rung.name in working():
+        info = read(capture).info
+        assert code in (0, 1) and info.rung == rung.name
+        assert set(rung.blind_spots) <= set(info.blind_spots)
+    else:
+        assert code == 3 and not capture.exists()
+        assert said.startswith(f"hatrace: the `{rung.name}` rung cannot run here: ")
+        assert "\n  do: " in said
 
 
 def test_netlink_can_be_named() -> None:
