@@ -49,7 +49,9 @@ SCENARIO = Scenario(
     real="HAProxy, a reload with one frontend less, an old worker stopped by SIGSTOP (it stands "
     "for one that is stuck), clients.",
     injected="Nothing: what stops cannot close its listeners, and SO_REUSEPORT shares with it.",
-    expects=Expected("stale-bind", "old worker still listens"),
+    expects=Expected(
+        "stale-bind", "old worker still listens", also=("stale-worker", "not-accepting")
+    ),
     interval_s=INTERVAL_S,
     play=play,
 )

@@ -1,0 +1,1 @@
+"""`scripts/scoreboard`: every leak of the lab named, every look-alike left alone, counted."""

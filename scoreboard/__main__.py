@@ -1,0 +1,143 @@
+"""Options, the trials, the answer: see ``scripts/scoreboard --help``."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from hatrace import __version__
+from hatrace.errors import HatraceError
+from hatrace.lab import builds
+from hatrace.lab.scenario import Scenario
+from hatrace.lab.scenarios import SCENARIOS
+from scoreboard.page import About, render
+from scoreboard.totals import totals
+from scoreboard.trial import HAProxy, Trial, play, plays_on, seconds
+
+ABOUT = """\
+Plays every scenario of the lab, leaks and healthy look-alikes, on each HAProxy of Debian's
+suites, one after the other in a process of its own, and counts: leaks named and with the
+right cause, time to name, false findings, lost events.  Loopback only; needs root.
+Exit code 1 if a leak was missed or a false finding made, 3 if a trial could not be played.
+"""
+OVERHEAD_S = 4.0
+"""Of a trial: starting and ending it."""
+
+
+def options(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "scripts/scoreboard",
+        description=ABOUT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    series = list(builds.SUITES.values())
+    parser.add_argument(
+        "--scenario", action="append", choices=list(SCENARIOS), metavar="NAME", help="default: all"
+    )
+    parser.add_argument("--haproxy", action="append", choices=series, help="default: all")
+    parser.add_argument("--rounds", type=int, default=1, help="of everything (default: 1)")
+    parser.add_argument("--quick", action="store_true", help="look-alikes are watched for 12 s")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="every trial, for later")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="as docs/scoreboard.md")
+    return parser.parse_args(arguments)
+
+
+def haproxies(wanted: Sequence[str] | None) -> list[HAProxy]:
+    """Those that start here, fetched where they are not there yet; the others are named."""
+    found = []
+    for suite, series in builds.SUITES.items():
+        if wanted and series not in wanted:
+            continue
+        try:
+            found.append(HAProxy(series, builds.version(builds.fetch(suite)), suite))
+        except HatraceError as error:
+            print(f"HAProxy {series} is left out: {error}", file=sys.stderr)
+    return found
+
+
+def trials(
+    scenarios: Sequence[Scenario], versions: Sequence[HAProxy], rounds: int, quick: bool
+) -> Iterator[Trial]:
+    """One after the other; says on stderr how far it is."""
+    pairs = [
+        (number, haproxy, scenario)
+        for number in range(rounds)
+        for haproxy in versions
+        for scenario in scenarios
+        if plays_on(scenario, haproxy)
+    ]
+    left_s = sum(seconds(scenario, quick) + OVERHEAD_S for _, _, scenario in pairs)
+    for number, haproxy, scenario in pairs:
+        where = f"{scenario.name} on {haproxy.series}"
+        print(f"{left_s / 60:4.0f} min left: {where}", end=": ", file=sys.stderr, flush=True)
+        trial = play(scenario, haproxy, number, quick)
+        print(_told(scenario, trial), file=sys.stderr, flush=True)
+        left_s -= seconds(scenario, quick) + OVERHEAD_S
+        yield trial
+
+
+def _told(scenario: Scenario, trial: Trial) -> str:
+    """One trial in a few words."""
+    verdict = trial.verdict
+    if trial.failure:
+        return f"NOT PLAYED, {trial.failure}"
+    words = [f"FALSE {what}" for what in verdict.false]
+    if scenario.expects and verdict.named_s is None:
+        words.append("MISSED")
+    elif verdict.named_s is not None:
+        words.append(f"named after {verdict.named_s:.1f} s")
+        words += [] if verdict.cause_right else [f"OTHER CAUSE {verdict.cause}"]
+    return "; ".join(words) or "silent"
+
+
+def about(command: Sequence[str], versions: Sequence[HAProxy], done: Sequence[Trial]) -> About:
+    rungs = {str(one.verdict.about["rung"]) for one in done if one.verdict.about}
+    return About(
+        command=("scripts/scoreboard", *command),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
+        kernel=platform.release(),
+        machine=platform.machine(),
+        cpus=os.cpu_count() or 1,
+        hatrace=__version__,
+        rungs=sorted(rungs),
+        haproxies=versions,
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    """0: all as it should be; 1: missed or false; 3: not all could be played."""
+    chosen = options(arguments)
+    if os.geteuid() != 0:
+        print("hatrace: cannot play: not root\n  do: sudo scripts/scoreboard", file=sys.stderr)
+        return 3
+    scenarios = [one for one in SCENARIOS.values() if one.name in (chosen.scenario or SCENARIOS)]
+    versions = haproxies(chosen.haproxy)
+    done = list(trials(scenarios, versions, chosen.rounds, chosen.quick))
+    told = about(arguments, versions, done)
+    page = render(told, done, {one.name: one for one in scenarios})
+    print(page)
+    if chosen.page:
+        chosen.page.write_text(page)
+    if chosen.json:
+        rows = {"about": asdict(told), "trials": [asdict(one) for one in done]}
+        chosen.json.write_text(json.dumps(rows, indent=1))
+    return exit_code(done)
+
+
+def exit_code(done: Sequence[Trial]) -> int:
+    """Wrong answers before missing ones."""
+    counted = totals(done, SCENARIOS)
+    if counted.wrong:
+        return 1
+    return 3 if counted.failed or not done else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
