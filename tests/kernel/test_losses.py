@@ -28,6 +28,7 @@ from hatrace.model.flow import LAYOUT, Condition, Flag, flows
 from hatrace.pipeline import run
 from hatrace.resources import bpf_dir
 from tests import factories
+from tests.kernel.running import Hatrace
 
 pytestmark = pytest.mark.kernel
 
@@ -213,3 +214,35 @@ def test_flows_of_more_targets_than_there_is_room_for_are_counted(
             end.close()
     until(lambda: len(list(flows(probes.drain()))) >= 0 and gone(probes) >= room - 1)
     assert probes.losses().targets_full == 2 * listeners - (room - 1)
+
+
+def test_detail_can_be_dropped_and_taken_up_while_it_runs(
+    connected: Callable[[], Pair], watched: Callable[[Sizes], Probes]
+) -> None:
+    """What is only counted is no loss."""
+    probes = watched(Sizes())
+    reported = []
+    for wanted in (True, False, True):
+        before = gone(probes)
+        probes.report_finished(wanted)
+        storm(connected, 100)
+        ended = partial(lambda due: gone(probes) == due, before + 200)
+        until(ended)
+        reported.append(len(list(flows(probes.drain()))))
+    assert reported == [200, 0, 200]
+    assert probes.losses().total == 0
+
+
+def test_a_budget_is_kept_by_doing_less_and_a_leak_is_named_all_the_same(
+    connected: Callable[[], Pair], opened: ExitStack
+) -> None:
+    """A tenth of a percent is less than hatrace needs at any pace: it says so, and works on."""
+    options = ("live", "--json", "--pid", str(os.getpid()), "--max-cpu", "0.1")
+    with Hatrace(*options) as hatrace:
+        hatrace.started()
+        said = hatrace.trouble("hatrace")
+        assert said["subject"] == "detail"
+        assert "--max-cpu" in said["why"]
+        for _ in range(GHOSTS):
+            opened.enter_context(aborted(connected))
+        assert hatrace.finding("unreleased-accept")["count"] == GHOSTS

@@ -55,6 +55,30 @@ def scope_options(command: F) -> F:
     return command
 
 
+def cost_options(command: F) -> F:
+    """``--max-cpu`` and ``--no-bpf-stats``: what hatrace itself may cost, and how that is told."""
+    for option in (
+        click.option(
+            "--no-bpf-stats",
+            is_flag=True,
+            help="Never have the kernel time BPF programs (else a second in 30).",
+        ),
+        click.option(
+            "--max-cpu",
+            metavar="PERCENT",
+            type=click.FloatRange(0.1, 10_000),
+            help="Of one CPU, for hatrace: detail goes before it takes more, findings never.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def share(percent: float | None) -> float | None:
+    """``--max-cpu`` as a part of one CPU."""
+    return None if percent is None else percent / 100
+
+
 def duration_option(command: F) -> F:
     return click.option(
         "-d", "--duration", type=Duration(), help="Stop after this time: 30s, 5m ..."

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hatrace import __version__, detectors
+from hatrace.commands._budget import Limits
 from hatrace.commands._scope import settled
 from hatrace.commands._signals import Ending
 from hatrace.commands._tracing import Tracing
@@ -43,6 +44,10 @@ class Settings:
     check_events: bool = False
     redact: bool = False
     """Names and addresses in ``output`` become tokens which still join."""
+    max_cpu: float | None = None
+    """Share of one CPU that hatrace may take; detail goes before it takes more."""
+    bpf_stats: bool = True
+    """Let the kernel time BPF programs for a second now and then, to show what hatrace costs."""
     screen: bool = True
     """Draw, if there is a terminal; else print lines."""
 
@@ -95,7 +100,14 @@ def _recorder(settings: Settings, info: CaptureInfo, stack: contextlib.ExitStack
 
 
 def _tracing(settings: Settings) -> Tracing:
-    return Tracing(settings.scope, settings.rung, settings.detail, settings.check_events)
+    return Tracing(
+        settings.scope,
+        settings.rung,
+        settings.detail,
+        settings.check_events,
+        Limits(cpu_share=settings.max_cpu),
+        settings.bpf_stats,
+    )
 
 
 def _info(settings: Settings, tracing: Tracing) -> CaptureInfo:

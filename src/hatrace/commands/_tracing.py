@@ -10,14 +10,15 @@ the first tick.
 from __future__ import annotations
 
 import os
-import resource
 import time
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Self
 
+from hatrace.commands._budget import TICK_S, Budget, Limits
 from hatrace.commands._crowd import crowded
 from hatrace.commands._feedback import Feedback
+from hatrace.commands._own_cost import OwnCost
 from hatrace.commands._scope import members, nobody, pids_of
 from hatrace.errors import EnvironmentLacks, HatraceError
 from hatrace.haproxy.sampler import Sampler
@@ -28,7 +29,6 @@ from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import (
     CommandCalls,
     CommandClients,
-    Cost,
     Event,
     Finished,
     Holder,
@@ -51,7 +51,6 @@ DRAIN_S = 0.05
 """The ring holds 43,690 finished flows: at 20 looks a second, 870,000 flows per second."""
 BATCH_BYTES = 1 << 20
 """So much of the ring is used when its flows are taken between ticks: 5,461 of them."""
-TICK_S = 1.0
 CALLERS = 64
 """Of those who call HAProxy's command-line sockets, the latest so many are kept."""
 INVENTORY_TICKS = 5
@@ -65,11 +64,19 @@ class Tracing:
     """An attached rung, HAProxy's sampler, and the readers of /proc and netlink."""
 
     def __init__(
-        self, scope: Scope, rung: str | None, detail: str, check_events: bool = False
+        self,
+        scope: Scope,
+        rung: str | None,
+        detail: str,
+        check_events: bool = False,
+        limits: Limits | None = None,
+        bpf_stats: bool = True,
     ) -> None:
         self._scope = scope
         self._rung = rung
         self._detail = detail
+        self._limits = limits or Limits()
+        self._cost = OwnCost(lambda: self._probes.bpf_cost(), bpf_stats)
         self._sockets = Finder()
         self._sampler = Sampler(
             sorted(pids_of(scope)), guard=self._crowded, check_events=check_events
@@ -77,7 +84,6 @@ class Tracing:
         self._troubles: dict[str, Trouble] = {}
         self._calls: tuple[CommandCalls, ...] = ()
         self._followed: frozenset[int] = frozenset()
-        self._began_cpu_ns = _cpu_ns()
 
     def __enter__(self) -> Self:
         self.began_ns, self.began_unix_ns = time.monotonic_ns(), time.time_ns()
@@ -94,9 +100,12 @@ class Tracing:
             raise
         self._follow(pids)
         self.feedback = Feedback(self._probes, self._sampler)
+        full = self._detail == "full" and isinstance(self._probes, Probes)
+        self._budget = Budget(self._limits, full, time.monotonic_ns(), self._cost.cpu_ns)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._cost.close()
         self._sampler.stop()
         self._probes.close()
 
@@ -147,7 +156,8 @@ class Tracing:
             yield from self._news(0 if due else BATCH_BYTES)
             if due:
                 yield from self._picture(ticks)
-                next_tick_s, ticks = max(next_tick_s + TICK_S, time.monotonic()), ticks + 1
+                next_tick_s = max(next_tick_s + self._budget.tick_s, time.monotonic())
+                ticks += 1
             if not go_on():
                 break
             time.sleep(max(0.0, min(DRAIN_S, next_tick_s - time.monotonic())))
@@ -172,11 +182,22 @@ class Tracing:
         yield from self._command_clients()
         records, matched = self._probes.scan(self.feedback.criteria)
         yield Open(time.monotonic_ns(), records, matched)
-        yield Targets(time.monotonic_ns(), self._probes.targets())
+        targets = Targets(time.monotonic_ns(), self._probes.targets())
+        yield targets
         yield self._probes.losses()
         yield from self._probes.troubles()
-        yield self._cost()
+        gone = sum(target.gone for target in targets.rows)
+        yield from self._within_budget(gone)
+        yield self._cost.event(gone)
         yield Tick(time.monotonic_ns())
+
+    def _within_budget(self, gone: int) -> Iterator[Event]:
+        """Less detail, or more again, and the sources do as it says."""
+        before = self._budget.summary, self._budget.tick_s
+        yield from self._budget.judge(time.monotonic_ns(), self._cost.cpu_ns, gone)
+        if (self._budget.summary, self._budget.tick_s) != before:
+            self._probes.report_finished(not self._budget.summary)
+            self._sampler.pace(self._budget.tick_s / TICK_S)
 
     def _command_clients(self) -> Iterator[Event]:
         """Who called HAProxy's command-line sockets, if anybody did since the last look."""
@@ -223,22 +244,3 @@ class Tracing:
         ended = frozenset(pid for pid in self._followed - pids if not Path(f"/proc/{pid}").exists())
         self._probes.leave(ended)
         self._followed = (self._followed | pids) - ended
-
-    def _cost(self) -> Cost:
-        bpf = self._probes.bpf_cost()
-        return Cost(
-            time.monotonic_ns(),
-            _cpu_ns() - self._began_cpu_ns,
-            _resident_bytes(),
-            *(bpf or (None, None)),
-        )
-
-
-def _cpu_ns() -> int:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return int((used.ru_utime + used.ru_stime) * 1e9)
-
-
-def _resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

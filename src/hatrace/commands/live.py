@@ -15,6 +15,7 @@ from hatrace.commands._session import Settings, watch
 @options.duration_option
 @options.json_option
 @options.rung_option
+@options.cost_options
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Keep a capture of it as well."
 )
@@ -33,6 +34,8 @@ def command(
     rung: str | None,
     output: Path | None,
     check_events: bool,
+    max_cpu: float | None,
+    no_bpf_stats: bool,
 ) -> int:
     """Watch this host: findings first, then what every target holds.
 
@@ -46,5 +49,7 @@ def command(
             output,
             rung=rung,
             check_events=check_events,
+            max_cpu=options.share(max_cpu),
+            bpf_stats=not no_bpf_stats,
         )
     )

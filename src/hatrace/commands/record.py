@@ -16,6 +16,7 @@ from hatrace.commands._session import Settings, watch
 @options.duration_option
 @options.json_option
 @options.rung_option
+@options.cost_options
 @click.option(
     "-o",
     "--output",
@@ -28,7 +29,8 @@ from hatrace.commands._session import Settings, watch
     type=click.Choice(["full", "summary"]),
     default="full",
     show_default=True,
-    help="full: every finished flow; summary: totals, suspects and findings only.",
+    help="full: every finished flow, as long as there are not too many (visibly); "
+    "summary: totals, suspects and findings only.",
 )
 @click.option(
     "--max-size",
@@ -55,6 +57,8 @@ def command(
     max_size: int | None,
     redact: bool,
     check_events: bool,
+    max_cpu: float | None,
+    no_bpf_stats: bool,
 ) -> int:
     """Watch this host without a screen, into a capture file.
 
@@ -73,6 +77,8 @@ def command(
             rung,
             check_events,
             redact,
+            options.share(max_cpu),
+            not no_bpf_stats,
             screen=False,
         )
     )

@@ -151,6 +151,8 @@ class Table:
     def _trouble(self, event: Trouble) -> None:
         key = (event.source, event.subject)
         self._troubles.pop(key, None)
+        if key == (events.OWN, events.DETAIL) and self.info.detail != "summary":
+            self._checks.flows_reported = event.over
         if not event.over:
             self._troubles[key] = event
         while len(self._troubles) > TROUBLES:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hatrace.haproxy import lines, parse, servers
 from hatrace.haproxy.asking import Asking
@@ -44,6 +44,16 @@ class Rhythm:
     most_fds: int = 60_000
     """Above this `show fd` is not asked."""
 
+    def slower(self, factor: float) -> Rhythm:
+        """What is asked again and again, so many times less often."""
+        return replace(
+            self,
+            scan_s=factor * self.scan_s,
+            processes_s=factor * self.processes_s,
+            info_s=factor * self.info_s,
+            servers_s=factor * self.servers_s,
+        )
+
 
 @dataclass(slots=True)
 class _Asked:
@@ -73,7 +83,7 @@ class Questions:
         put: Callable[[Event], None],
         rhythm: Rhythm,
     ) -> None:
-        self._asking, self._troubles, self._put, self._rhythm = asking, troubles, put, rhythm
+        self._asking, self._troubles, self._put, self.rhythm = asking, troubles, put, rhythm
         self._asked: dict[int, _Asked] = {}
         self._wanted: set[int] = set()
         self._lock = threading.Lock()
@@ -107,15 +117,15 @@ class Questions:
         """The cheap questions, if it is time."""
         asked = self._asked.setdefault(process.pid, _Asked())
         asked.configuration = configuration
-        if time.monotonic_ns() - process.started_ns < self._rhythm.newborn_s * 1e9:
+        if time.monotonic_ns() - process.started_ns < self.rhythm.newborn_s * 1e9:
             return
-        if _due(asked.info_ns, self._rhythm.info_s):
+        if _due(asked.info_ns, self.rhythm.info_s):
             asked.info_ns = time.monotonic_ns()
             if not self._ask_info(process, asked):
-                asked.info_ns += int(self._rhythm.later_s * 1e9)
+                asked.info_ns += int(self.rhythm.later_s * 1e9)
                 asked.servers_ns = asked.info_ns
                 self._tell_configured(process, asked)
-        if _due(asked.servers_ns, self._rhythm.servers_s):
+        if _due(asked.servers_ns, self.rhythm.servers_s):
             asked.servers_ns = time.monotonic_ns()
             self._ask_servers(process, asked)
 
@@ -126,8 +136,8 @@ class Questions:
             if process.pid in self._wanted:
                 self._wanted.discard(process.pid)
                 asked.wants_sess = asked.wants_fd = True
-        wants_fd = asked.wants_fd and _due(asked.fd_ns, self._rhythm.fd_s)
-        wants_sess = asked.wants_sess and _due(asked.sess_ns, self._rhythm.sess_s)
+        wants_fd = asked.wants_fd and _due(asked.fd_ns, self.rhythm.fd_s)
+        wants_sess = asked.wants_sess and _due(asked.sess_ns, self.rhythm.sess_s)
         if not wants_fd and not wants_sess:
             return
         if not self._ask_info(process, asked):
@@ -210,8 +220,8 @@ class Questions:
         if "show sess" in asked.denied:
             return None
         subject = f"pid {process.pid}: show sess"
-        if (asked.connections or 0) > self._rhythm.most_connections:
-            why = f"more than {self._rhythm.most_connections} connections: it would cost too much"
+        if (asked.connections or 0) > self.rhythm.most_connections:
+            why = f"more than {self.rhythm.most_connections} connections: it would cost too much"
             self._troubles.begin(SOURCE, subject, why, kind="too many")
             return None
         asked.sess_ns = time.monotonic_ns()
@@ -229,8 +239,8 @@ class Questions:
         asked.wants_fd = False
         if "show fd" in asked.denied:
             return
-        if (process.fd_used or 0) > self._rhythm.most_fds:
-            why = f"more than {self._rhythm.most_fds} fds: it would stop HAProxy for too long"
+        if (process.fd_used or 0) > self.rhythm.most_fds:
+            why = f"more than {self.rhythm.most_fds} fds: it would stop HAProxy for too long"
             subject = f"pid {process.pid}: show fd"
             self._troubles.begin(SOURCE, subject, why, kind="too many")
             return

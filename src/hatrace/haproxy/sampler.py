@@ -64,7 +64,7 @@ class Sampler:
         given = tuple(pids_or_names)
         names = [each for each in given if isinstance(each, str)]
         self._finder = Finder(names, [each for each in given if isinstance(each, int)])
-        self._rhythm = rhythm or Rhythm()
+        self._usual = self._rhythm = rhythm or Rhythm()
         self._queue: SimpleQueue[Event] = SimpleQueue()
         self._troubles = Troubles(self._queue.put)
         self._asking = Asking(guard)
@@ -120,6 +120,10 @@ class Sampler:
         if any(each.pid == pid and each.kind is not Kind.MASTER for each in self._processes):
             self._questions.confirm(pid)
             self._wake.set()
+
+    def pace(self, factor: float) -> None:
+        """From now on asks and looks so many times less often than usual; 1: as usual."""
+        self._rhythm = self._questions.rhythm = self._usual.slower(factor)
 
     def _run(self) -> None:
         while not self._stopping:

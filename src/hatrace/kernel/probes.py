@@ -54,6 +54,11 @@ class Probes:
         for pid in pids:
             self._maps[MapId.TGIDS].set(_U32.pack(pid), b"\1")
 
+    def report_finished(self, wanted: bool) -> None:
+        """Whether each flow that ends is reported, or only counted; holds from now on."""
+        self._config = replace(self._config, summary=not wanted)
+        self._configure()
+
     def leave(self, pids: Iterable[int]) -> None:
         """Take ended processes out of the scope, before their pids serve somebody else."""
         for pid in pids:
@@ -155,13 +160,13 @@ class Probes:
         """None: what an attached rung cannot see is in its blind spots."""
         return []
 
-    def bpf_cost(self) -> tuple[int, int] | None:
-        """(run time in ns, runs) of all programs; None unless kernel.bpf_stats_enabled."""
+    def bpf_cost(self) -> tuple[int, int]:
+        """(run time in ns, runs) of all programs, as far as the kernel counted them."""
         run_ns, runs = 0, 0
         for fd in self._loaded.programs.values():
             program_ns, program_runs = libbpf.program_stats(fd)
             run_ns, runs = run_ns + program_ns, runs + program_runs
-        return (run_ns, runs) if runs else None
+        return run_ns, runs
 
     def close(self) -> None:
         self._ring.close()

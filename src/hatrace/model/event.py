@@ -313,6 +313,12 @@ class Trouble:
     """True: it works again."""
 
 
+OWN = "hatrace"
+"""`Trouble.source` where hatrace speaks of itself."""
+DETAIL, PACE = "detail", "pace"
+"""`Trouble.subject` there: finished flows are only counted; everything is looked at less often."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cost:
     """What hatrace itself cost since its start."""
@@ -321,8 +327,10 @@ class Cost:
     cpu_ns: int
     resident_bytes: int
     bpf_ns: int | None
-    """BPF run time; None unless kernel.bpf_stats_enabled."""
+    """BPF run time; None: not measured (yet)."""
     bpf_runs: int | None = None
+    bpf_measured_ns: int | None = None
+    """The part of the time in which BPF was measured; the rest is extrapolated.  None: all."""
 
 
 Event = (

@@ -91,6 +91,9 @@ class SampledProbes:
         self._followed |= pids
         self._left -= pids
 
+    def report_finished(self, wanted: bool) -> None:
+        """No matter: sampling costs by what is open, and has a share of its own it keeps to."""
+
     def leave(self, pids: Iterable[int]) -> None:
         """Take processes out of the scope."""
         self._left |= set(pids)

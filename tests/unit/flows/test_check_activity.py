@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from hatrace.model.event import CheckResult
+from hatrace.model.event import DETAIL, OWN, CheckResult, Trouble
 from hatrace.model.flow import Flag, Flow
 from hatrace.model.topology import CheckSettings, Kind, Server
 from hatrace.model.world import Check
@@ -342,6 +344,18 @@ def test_a_summary_says_what_it_cannot_know() -> None:
         world.apply(f.open_scan(f.at(2 * n), *leaked[:n]))
     assert only(world).held == 4
     assert "not recorded" in only(world).attribution.reason
+
+
+def test_flows_that_are_only_counted_for_a_while_are_missing_for_so_long() -> None:
+    """What hatrace says when it drops detail, and when it takes it up again."""
+    world = table(*haproxy(same()))
+    leaked = [f.half_closed(f.check_flow(2 * n, **SAME)) for n in range(4)]
+    less, reasons = Trouble(f.at(1), OWN, DETAIL, "flows that end are only counted"), []
+    for second, over in ((8, False), (9, True)):
+        world.apply(replace(less, at_ns=f.at(second), over=over))
+        world.apply(f.open_scan(f.at(second), *leaked))
+        reasons.append("not recorded" in only(world).attribution.reason)
+    assert reasons == [True, False]
 
 
 # What to watch -----------------------------------------------------------------------------

@@ -33,7 +33,9 @@ class Header:
     """hatrace's own, of one CPU."""
     resident_bytes: int | None = None
     bpf_share: float | None = None
-    """Of one CPU; None unless kernel.bpf_stats_enabled."""
+    """Of one CPU; None: not measured."""
+    bpf_sampled: bool = False
+    """It was measured for a part of the time only."""
     watched: str = ""
     """In words, for when there is nothing else to say; empty: nothing yet."""
 

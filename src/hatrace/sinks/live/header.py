@@ -67,7 +67,7 @@ def _cost(head: Header) -> Text:
     if head.resident_bytes is not None:
         parts.append(size(head.resident_bytes))
     if head.bpf_share is not None:
-        parts.append(f"bpf {head.bpf_share:.1%}")
+        parts.append(f"bpf {'~' if head.bpf_sampled else ''}{head.bpf_share:.1%}")
     return Text(" ".join(parts), DIM)
 
 

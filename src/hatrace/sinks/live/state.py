@@ -61,6 +61,7 @@ class Folder:
             cpu_share=self._cpu_share,
             resident_bytes=cost.resident_bytes if cost else None,
             bpf_share=self._bpf_share,
+            bpf_sampled=cost is not None and cost.bpf_measured_ns is not None,
             watched=wording.watched(world),
         )
 
@@ -73,7 +74,7 @@ class Folder:
         if (span_ns := new.at_ns - start_ns) <= 0:
             return
         self._cpu_share = (new.cpu_ns - (old.cpu_ns if old else 0)) / span_ns
-        if new.bpf_ns is not None:
+        if new.bpf_ns is not None and (old is None or old.bpf_ns is not None):
             self._bpf_share = (new.bpf_ns - ((old.bpf_ns or 0) if old else 0)) / span_ns
         self._cost = new
 

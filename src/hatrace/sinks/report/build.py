@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from hatrace.model.event import Action, Event, Finished, Tick
+from hatrace.model.event import DETAIL, OWN, Action, Event, Finished, Tick, Trouble
 from hatrace.model.finding import Change, Finding, FindingChange
 from hatrace.model.flow import LAYOUT
 from hatrace.model.world import CheckActivity, World
@@ -31,6 +31,7 @@ class Collector:
         self._resolved: Keyed = {}
         self._actions: list[Action] = []
         self._ticks = self._events = self._finished = 0
+        self._less_ns, self._less_since_ns = 0, 0
 
     def accept(self, event: Event, world: World, verdict: Verdict) -> None:
         self._verdict = verdict
@@ -41,18 +42,27 @@ class Collector:
             self._finished += len(event.records) // LAYOUT.size
         elif isinstance(event, Action):
             self._actions.append(event)
+        elif isinstance(event, Trouble) and (event.source, event.subject) == (OWN, DETAIL):
+            self._detail_changed(event)
         for change in verdict.changes:
             _follow(self._resolved, change, gone=True)
 
+    def _detail_changed(self, event: Trouble) -> None:
+        if event.over and self._less_since_ns:
+            self._less_ns += event.at_ns - self._less_since_ns
+            self._less_since_ns = 0
+        elif not event.over:
+            self._less_since_ns = self._less_since_ns or event.at_ns
+
     def report(self, world: World, recorded: Iterable[FindingChange] = ()) -> Report:
         """What the run shows, once it is over; ``recorded``: what was concluded at the time."""
-        frame = _frame(world, self._verdict)
+        frame, span = _frame(world, self._verdict), self._span(world)
         known = {finding.key for finding in frame.findings} | self._resolved.keys()
         lost = tuple(one for one in _still_open(recorded) if one.key not in known)
         return Report(
-            summary=_summary(frame, world, self._ticks, lost),
+            summary=_summary(frame, world, self._ticks, lost, span),
             info=world.info,
-            span=self._span(world),
+            span=span,
             processes=frame.header.processes,
             haproxy_versions=frame.header.haproxy,
             findings=frame.findings,
@@ -74,12 +84,14 @@ class Collector:
 
     def _span(self, world: World) -> Span:
         info = world.info
+        going_ns = world.now_ns - self._less_since_ns if self._less_since_ns else 0
         return Span(
             started=datetime.fromtimestamp(info.wall_s(info.started_ns), UTC),
             ended=datetime.fromtimestamp(info.wall_s(world.now_ns), UTC),
             duration_s=(world.now_ns - info.started_ns) / 1e9,
             events=self._events,
             finished_flows=self._finished,
+            summary_s=(self._less_ns + going_ns) / 1e9,
         )
 
 
@@ -111,14 +123,16 @@ def _results(activity: CheckActivity) -> tuple[str, ...]:
     return tuple(result if n == 1 else f"{result} x{n}" for result, n in seen.items())
 
 
-def _summary(frame: Frame, world: World, ticks: int, lost: tuple[Finding, ...]) -> Summary:
+def _summary(
+    frame: Frame, world: World, ticks: int, lost: tuple[Finding, ...], span: Span
+) -> Summary:
     watched = frame.header.watched
     findings = (*frame.findings, *lost)
     return Summary(
         outcome=_outcome(findings, ticks),
         sentence=_sentence(findings, ticks, watched, frame.header.elapsed_s),
         watched=watched,
-        doubts=tuple(_doubts(frame, world)),
+        doubts=tuple(_doubts(frame, world, span)),
     )
 
 
@@ -147,12 +161,14 @@ def _how_many(findings: tuple[Finding, ...]) -> str:
     return f"{plural(len(findings), 'finding')} ({named})"
 
 
-def _doubts(frame: Frame, world: World) -> Iterable[str]:
+def _doubts(frame: Frame, world: World, span: Span) -> Iterable[str]:
     if world.losses.total:
         yield f"lost {wording.losses(world.losses)}"
     if frame.scan_truncated:
         yield f"{count(frame.scan_truncated)} open sockets found no room in the last scan"
-    if frame.troubles:
-        yield f"{plural(len(frame.troubles), 'source')} could not be read"
+    if span.summary_s:
+        yield f"for {duration(span.summary_s)}, flows that ended were only counted"
+    if unread := sum(trouble.source != OWN for trouble in frame.troubles):
+        yield f"{plural(unread, 'source')} could not be read"
     if spots := len(world.info.blind_spots):
         yield f"rung {world.info.rung} has {plural(spots, 'blind spot')}, see below"

@@ -49,6 +49,8 @@ class Span:
     events: int
     finished_flows: int
     """Recorded as ended, one by one."""
+    summary_s: float = 0.0
+    """So long, those that ended were only counted, to keep hatrace within its budget."""
 
 
 @dataclass(frozen=True, slots=True)

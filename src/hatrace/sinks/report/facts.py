@@ -98,7 +98,9 @@ def _time(report: Report) -> str:
 
 
 def _detail(report: Report) -> str:
-    return f"detail {report.info.detail}" + (", redacted" if report.info.redacted else "")
+    less_s = report.span.summary_s
+    less = f" (but for {duration(less_s)}: ended flows only counted)" if less_s else ""
+    return f"detail {report.info.detail}{less}" + (", redacted" if report.info.redacted else "")
 
 
 def _cost(cost: Cost, elapsed_s: float) -> str:
@@ -107,7 +109,10 @@ def _cost(cost: Cost, elapsed_s: float) -> str:
     parts = [f"CPU {duration(cpu_s)}{share}", f"memory {size(cost.resident_bytes)}"]
     if cost.bpf_ns is not None:
         runs = f" in {count(cost.bpf_runs)} runs" if cost.bpf_runs else ""
-        parts.append(f"BPF {duration(cost.bpf_ns / 1e9)}{runs}")
+        part = cost.bpf_measured_ns
+        how = "" if part is None else f" (extrapolated from {duration(part / 1e9)})"
+        about = "" if part is None else "about "
+        parts.append(f"BPF {about}{duration(cost.bpf_ns / 1e9)}{runs}{how}")
     return ", ".join(parts)
 
 

@@ -51,6 +51,17 @@ def test_cost_is_that_of_now_not_the_average() -> None:
     assert again.cpu_share == 0.5
 
 
+def test_bpf_time_that_was_sampled_is_marked_and_needs_two_samples() -> None:
+    world, folder = Table(make.info()), Folder()
+    shares = []
+    for second, bpf_ns in ((1, None), (2, 20_000_000), (3, 35_000_000)):
+        measured_ns = None if bpf_ns is None else 1_000_000_000
+        world.apply(Cost(make.at(second), 0, 1, bpf_ns, 9, measured_ns))
+        head = folder.fold(world, Verdict()).header
+        shares.append((head.bpf_share, head.bpf_sampled))
+    assert shares == [(None, False), (None, True), (0.015, True)]
+
+
 def test_held_and_oldest_count_the_suspects_of_a_target(frame: Frame) -> None:
     row = next(row for row in frame.targets if row.held)
     assert (row.role, row.name, row.address) == (Role.CHECK, "be/s1", "192.0.2.1:8000")

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from hatrace.model.event import Event, Tick
+from dataclasses import replace
+
+from hatrace.model.event import DETAIL, OWN, Event, Tick, Trouble
 from hatrace.model.finding import Change, FindingChange, Severity
 from hatrace.sinks.report.build import Collector
 from hatrace.sinks.report.content import Outcome, Report
@@ -23,6 +25,15 @@ def test_doubts_stand_beside_the_verdict(leaking: Report) -> None:
     assert "lost 3 events" in doubts
     assert "1 source could not be read" in doubts
     assert "1 blind spot" in doubts
+
+
+def test_how_long_flows_were_only_counted_is_said() -> None:
+    less = Trouble(make.at(10), OWN, DETAIL, "flows that end are only counted")
+    over = replace(less, at_ns=make.at(25), over=True)
+    report = judged([less, Tick(make.at(12)), over, Tick(make.at(40))])
+    assert report.span.summary_s == 15
+    assert report.summary.doubts == ("for 15s, flows that ended were only counted",)
+    assert judged([less, Tick(make.at(12))]).span.summary_s == 2
 
 
 def test_nothing_found_says_what_was_looked_at(healthy: Report) -> None:
