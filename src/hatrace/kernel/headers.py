@@ -21,6 +21,7 @@ import hashlib
 import os
 import platform
 import re
+import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -149,11 +150,23 @@ def _cache_folder() -> Path:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatrace"
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Root compiles what lies here: nobody else may be able to change it.
-        if base.stat().st_uid == os.geteuid() and os.access(base, os.W_OK):
+        seen = base.stat()
+        closed = seen.st_uid == os.geteuid() and not seen.st_mode & 0o022
+        if closed and os.access(base, os.W_OK):
             return base
     except (OSError, RuntimeError):  # RuntimeError: a user without a home
         pass
-    return Path(tempfile.mkdtemp(prefix="hatrace-"))
+    _temporary.append(Path(tempfile.mkdtemp(prefix="hatrace-")))
+    return _temporary[-1]
+
+
+_temporary: list[Path] = []
+
+
+def clean_up() -> None:
+    """Remove what was made in place of a cache."""
+    while _temporary:
+        shutil.rmtree(_temporary.pop(), ignore_errors=True)
 
 
 def _write_tree(tree: Path) -> None:
@@ -165,9 +178,12 @@ def _write_tree(tree: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     (new / "complete").touch()
+    if tree.exists() and not (tree / "complete").exists():
+        shutil.rmtree(tree)
     try:
         new.rename(tree)
     except OSError:  # another start was first
+        shutil.rmtree(new, ignore_errors=True)
         if not (tree / "complete").exists():
             raise
 

@@ -23,7 +23,7 @@ from typing import Any
 from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import libbpf, maps, preflight
 from hatrace.kernel.compiler import Programs, compile_files
-from hatrace.kernel.headers import ensure_tree
+from hatrace.kernel.headers import clean_up, ensure_tree
 from hatrace.kernel.kprobes import open_kprobe
 from hatrace.kernel.maps import MapId, Sizes
 from hatrace.kernel.rungs import Hook, Rung, Via
@@ -219,6 +219,8 @@ def child(fd: int) -> None:
             link.send(json.dumps({"what": error.what, "why": error.why, "do": error.do}).encode())
         else:
             socket.send_fds(link, [json.dumps(answer).encode()], fds)
+        finally:
+            clean_up()
     sys.stderr.flush()
     os._exit(0)  # bcc's own clean-up would take a second and detach nothing of ours
 
