@@ -110,7 +110,7 @@ def _finding(console: Console, finding: Finding, chosen: bool, detail: Detail, w
     marker.append(badge, BADGES[finding.severity])
     marker.append(" " * (_INDENT - marker.cell_len))
     if not detail.claim:
-        left = Text.assemble(marker, _claim(finding))
+        left = Text.assemble(marker, _brief(finding))
         facts = Text(", ".join(wording.brief_facts(finding)), STRONG)
         return one_line(console, left_right(left, facts, width), width)
     room = width - _INDENT
@@ -126,6 +126,12 @@ def _finding(console: Console, finding: Finding, chosen: bool, detail: Detail, w
 
 def _claim(finding: Finding) -> Text:
     return Text.assemble((escape(finding.slug), STRONG), "  ", escape(finding.claim))
+
+
+def _brief(finding: Finding) -> Text:
+    """For one line: what it is about comes before what it says, which may be cut."""
+    about = Text.assemble((escape(finding.slug), STRONG), "  ", (escape(finding.subject), STRONG))
+    return Text.assemble(about, "  ", escape(finding.claim))
 
 
 def _facts(finding: Finding) -> Text:
