@@ -81,8 +81,9 @@ def _short(setup: Setup, section: Section, servers: list[ServerLine]) -> Finding
         f" together, {several(row.fall, 'slow answer')} in a row put a server of {section.name}"
         f" DOWN; {row.per_day:,} checks a day for each",
         [
-            into(section, "default-server inter 2s", "less often"),
-            into(section, "timeout check 1s", "or with a time of its own"),
+            Step(
+                "on these `server` lines (or their default-server), in place of inter", "inter 2s"
+            ),
             reload(setup),
         ],
     )
@@ -169,7 +170,11 @@ def _busy(setup: Setup) -> Iterator[Finding]:
 
 def _fewer(others: list[Section], first: str) -> Iterator[Step]:
     if others:
-        yield into(others[0], f"track {first}", "one line checks, the others follow; on `server`")
+        yield into(
+            others[0],
+            f"track {first}",
+            "one line checks, the others follow; on `server`, in place of check",
+        )
     else:
         yield Step("check less often: raise `inter`", "default-server inter 2s")
 
