@@ -201,3 +201,54 @@ def test_a_changed_header_is_noticed(header: Header, good: str, bad: str, tmp_pa
     assert text.count(good) == 1
     changed = compiled(text.replace(good, bad), tmp_path)
     assert changed.structs["flow"] != header.structs["flow"]
+
+
+def test_criteria_of_each_kind() -> None:
+    """In the order of the struct, so that no two ages are swapped on their way."""
+    criteria = wire.Criteria(1, 2, 3, 4, 5, 6, everything=True)
+    names = documented_names()["CRITERIA"]
+    values = dict(zip(names, wire.CRITERIA.unpack(criteria.pack()), strict=True))
+    assert values == {
+        "half_closed_ns": 1, "ghost_ns": 2, "orphan_ns": 3, "unanswered_ns": 4, "idle_ns": 5,
+        "limit": 6, "everything": 1,
+    }  # fmt: skip
+
+
+def test_a_healthy_socket_meets_no_criterion_by_default() -> None:
+    assert wire.Criteria().idle_ns == 0, "old and quiet is no fault"
+    assert not wire.Criteria().everything
+
+
+def test_a_config_and_a_name_that_is_too_long() -> None:
+    config = wire.Config(7, wire.SCOPE_CGROUP, hz=250, cgroup_id=8, cgroup_level=2, summary=True)
+    names = documented_names()["CONFIG"]
+    values = dict(zip(names, wire.CONFIG.unpack(config.pack()), strict=True))
+    assert values == {
+        "secret": 7, "cgroup_id": 8, "cgroup_level": 2, "scope": 1, "summary": 1, "hz": 250,
+        "comm": bytes(16),
+    }  # fmt: skip
+    long = wire.Config(0, wire.SCOPE_TGIDS, comm=b"a-name-of-twenty-one")
+    assert wire.CONFIG.unpack(long.pack())[-1] == b"a-name-of-twent\0"
+
+
+def test_totals_of_all_cpus_are_one_target() -> None:
+    key = wire.TARGET_KEY.pack(bytes(15) + b"\1", 42, 4026531840, 8000, 0)
+    one = wire.TARGET_TOTAL.pack(1, 10, 2, 3, 100, 200, *range(16))
+    two = wire.TARGET_TOTAL.pack(0, 5, 0, 1, 10, 20, *[0] * 15, 7)
+    target = wire.target(9, key, one + two, open_now=4)
+    assert (target.index, target.pid, target.port, target.inbound) == (9, 42, 8000, False)
+    assert (target.gone, target.failed, target.reset) == (15, 2, 4)
+    assert (target.sent_bytes, target.received_bytes) == (110, 220)
+    assert (target.adopted, target.open, target.born) == (1, 4, 18)
+    assert target.lifetime[14:] == (14, 22)
+
+
+def test_losses_of_all_cpus() -> None:
+    counted = wire.losses(5, wire.LOSSES.pack(1, 2, 3, 4) + wire.LOSSES.pack(10, 0, 0, 1), 6)
+    assert (counted.ring_full, counted.flows_full, counted.targets_full) == (11, 2, 3)
+    assert (counted.overwritten, counted.scan_truncated, counted.total) == (5, 6, 21)
+
+
+def test_holders() -> None:
+    records = wire.HELD.pack(1, 2, 3, 2, 6, 1) + wire.HELD.pack(4, 5, 6, 1, 0, 1)
+    assert [(h.pid, h.fd, h.inode) for h in wire.holders(records)] == [(1, 2, 3), (4, 5, 6)]
