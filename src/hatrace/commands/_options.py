@@ -23,7 +23,7 @@ class Duration(click.ParamType[float]):
     name = "duration"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)?", str(value))
+        found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?", str(value))
         if not found or float(found[1]) == 0:
             self.fail(f"{value!r} is no duration: write 30s, 5m or 1h", param, ctx)
         return float(found[1]) * _UNITS[found[2] or "s"]
@@ -35,7 +35,7 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        found = re.fullmatch(r"(\d+)([kmg]?)b?", str(value).lower())
+        found = re.fullmatch(r"([0-9]+)([kmg]?)b?", str(value).lower())
         if not found or int(found[1]) == 0:
             self.fail(f"{value!r} is no size: write 500k, 20m or 1g", param, ctx)
         return int(found[1]) * _SIZES[found[2]]
