@@ -7,12 +7,14 @@ most one socket is held, and a socket is over at the latest when the next check 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from hatrace.detectors.growth import total
 from hatrace.model.address import endpoint
-from hatrace.model.attribution import Attribution
-from hatrace.model.finding import Confidence
+from hatrace.model.attribution import Attribution, Role
+from hatrace.model.finding import Confidence, Growth
 from hatrace.model.flow import Flow, State
 from hatrace.model.topology import Server
 from hatrace.model.world import World
@@ -80,6 +82,69 @@ class Group:
         return any((one.address, one.port) == (self.address, self.port) for one in self.servers)
 
 
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A group, which of its sockets are over, and how fast they become more."""
+
+    group: Group
+    over: tuple[Flow, ...]
+    confidence: Confidence
+    growth: Growth | None
+
+
+@dataclass(frozen=True, slots=True)
+class Leak:
+    """What one process holds of a backend's checks: all addresses together."""
+
+    pid: int
+    backend: str
+    """Several, if they share a check address; an endpoint, if it is not known."""
+    agent: bool
+    places: tuple[Held, ...]
+
+    @property
+    def subject(self) -> str:
+        """The same whichever and how many of its servers leak."""
+        return f"{self.backend} agent-checks" if self.agent else self.backend
+
+    @property
+    def over(self) -> tuple[Flow, ...]:
+        """Oldest first."""
+        return tuple(sorted((flow for one in self.places for flow in one.over), key=_age))
+
+    @property
+    def users(self) -> tuple[Server, ...]:
+        """The servers that are checked there."""
+        return tuple(dict.fromkeys(user for one in self.places for user in one.group.users))
+
+    @property
+    def growth(self) -> Growth | None:
+        return total([one.growth for one in self.places])
+
+    def sample(self, most: int) -> list[Flow]:
+        """Some, the oldest of each address first; in the order of their age."""
+        by_turns = itertools.zip_longest(*(one.over for one in self.places))
+        chosen = [flow for turn in by_turns for flow in turn if flow is not None]
+        return sorted(chosen[:most], key=_age)
+
+
+def leaks(held: Iterable[Held]) -> list[Leak]:
+    """One for each process and backend, in the order of these."""
+    found: dict[tuple[int, str, bool], list[Held]] = {}
+    for one in held:
+        agent = one.group.said.role is Role.AGENT
+        found.setdefault((one.group.pid, _backend(one.group), agent), []).append(one)
+    return [Leak(*key, tuple(places)) for key, places in sorted(found.items())]
+
+
+def _backend(group: Group) -> str:
+    """``backend be``, by the servers that are checked there or else by what was said of one."""
+    names = list(dict.fromkeys(server.backend for server in group.users))
+    if not names and group.said.label:
+        names = [group.said.label.partition("/")[0]]
+    return f"backend {', '.join(names)}" if names else group.endpoint
+
+
 def groups(world: World, flows: Iterable[Flow]) -> list[Group]:
     found: dict[Place, list[Flow]] = {}
     for flow in flows:
@@ -101,7 +166,7 @@ def _group(world: World, key: Place, flows: Sequence[Flow]) -> Group:
         pid=pid,
         address=address,
         port=port,
-        flows=tuple(sorted(flows, key=lambda flow: (flow.born_ns, flow.inode, flow.id))),
+        flows=tuple(sorted(flows, key=_age)),
         said=said,
         tasks=max(tasks, 1),
         limit_ns=max((_limit_ms(one) for one in users), default=THRESHOLDS.default_inter_ms)
@@ -110,6 +175,10 @@ def _group(world: World, key: Place, flows: Sequence[Flow]) -> Group:
         users=tuple(users),
         servers=tuple(dict.fromkeys([*users, *sessions])),
     )
+
+
+def _age(flow: Flow) -> tuple[int, int, int]:
+    return flow.born_ns, flow.inode, flow.id
 
 
 def _sureness(said: Attribution) -> tuple[int, str]:

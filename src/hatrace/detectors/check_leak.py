@@ -6,41 +6,34 @@ most one socket is held at any moment, however slow, hung or failing the server 
 beyond that are held by nobody's wish; a socket is over at the latest when the next starts.
 
 Evidence: open flows with the role check or agent-check, grouped by process, address and
-port; the starts of later checks; how many tasks share the address.
+port; the starts of later checks; how many tasks share the address.  One finding tells of all
+servers of a backend: they mostly leak alike.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
-from hatrace.detectors import forecast, steps, words
-from hatrace.detectors.caveats import caveat, unreadable
-from hatrace.detectors.check_groups import THRESHOLDS, Group, Place, Thresholds, groups, over
+from hatrace.detectors import check_words, forecast
+from hatrace.detectors.check_groups import (
+    THRESHOLDS,
+    Group,
+    Held,
+    Leak,
+    Place,
+    Thresholds,
+    groups,
+    leaks,
+    over,
+)
 from hatrace.detectors.growth import growth, total
 from hatrace.detectors.halves import Shared
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.matching import Matcher
 from hatrace.detectors.memory import Memory
-from hatrace.model.attribution import Role
-from hatrace.model.finding import Confidence, Evidence, Finding, Forecast, Growth, Severity, Step
+from hatrace.model.finding import Confidence, Evidence, Finding, Forecast, Growth, Severity
 from hatrace.model.flow import Flow, State
-from hatrace.model.topology import Level
 from hatrace.model.world import World
-
-NAMED = 10
-"""Servers named in full, where several are checked at one address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leak:
-    """A group, which of its sockets are over, and how fast they become more."""
-
-    group: Group
-    over: tuple[Flow, ...]
-    confidence: Confidence
-    growth: Growth | None
 
 
 class CheckLeak:
@@ -60,23 +53,23 @@ class CheckLeak:
     def observe(self, world: World) -> Iterable[Finding]:
         matcher = Matcher(world)
         flows = self._sides.of(world, matcher).checks
-        found = [leak for group in groups(world, flows) if (leak := self._leak(world, group))]
+        held = [one for group in groups(world, flows) if (one := self._held(world, group))]
         rates = {
-            pid: total([leak.growth for leak in found if leak.group.pid == pid])
-            for pid in {leak.group.pid for leak in found}
+            pid: total([one.growth for one in held if one.group.pid == pid])
+            for pid in {one.group.pid for one in held}
         }
-        findings = [self._finding(world, leak, rates[leak.group.pid], matcher) for leak in found]
+        findings = [self._finding(world, leak, rates[leak.pid], matcher) for leak in leaks(held)]
         self._memory.keep(finding.subject for finding in findings)
-        self._named = frozenset(leak.group.key for leak in found)
+        self._named = frozenset(one.group.key for one in held)
         return findings
 
-    def _leak(self, world: World, group: Group) -> Leak | None:
+    def _held(self, world: World, group: Group) -> Held | None:
         flows = over(group, world, self._limits)
         sure = [one for one in flows if _confidence(world, one) is not Confidence.POSSIBLE]
         if not self._enough(world, group, flows, len(sure)):
             return None
         confidence = min((_confidence(world, one) for one in sure or flows), key=CONFIDENCES.index)
-        return Leak(group, flows, confidence, _growth(world, group, flows))
+        return Held(group, flows, confidence, _growth(world, group, flows))
 
     def _enough(self, world: World, group: Group, flows: Sequence[Flow], sure: int) -> bool:
         """Whether so many are a leak; what was named stays named while doubts come and go."""
@@ -89,16 +82,15 @@ class CheckLeak:
         return len(flows) >= (limits.least if known else limits.least_unsure)
 
     def _finding(self, world: World, leak: Leak, rate: Growth | None, matcher: Matcher) -> Finding:
-        group = leak.group
         ahead = _ahead(world, leak, rate)
-        subject = self._subject(group)
-        process = world.processes.get(group.pid)
+        subject = self._memory.subject(leak.subject, leak.pid)
+        process = world.processes.get(leak.pid)
         return Finding(
             slug=self.slug,
             subject=subject,
             severity=_severity(leak, ahead),
-            confidence=leak.confidence,
-            claim=_claim(leak, ahead),
+            confidence=max((one.confidence for one in leak.places), key=CONFIDENCES.index),
+            claim=check_words.claim(leak, ahead),
             at_ns=world.now_ns,
             since_ns=self._memory.since(subject, world.now_ns),
             count=len(leak.over),
@@ -106,20 +98,13 @@ class CheckLeak:
             evidence=tuple(_evidence(world, leak, matcher, self._limits.sample)),
             growth=leak.growth,
             forecast=ahead,
-            cause=_cause(leak),
-            ruled_out=tuple(_ruled_out(world, leak)),
+            cause=check_words.cause(leak),
+            ruled_out=tuple(check_words.ruled_out(world, leak)),
             known_bug=named(world, process, self._known, self.slug, _signature(leak)),
-            next_steps=tuple(_next_steps(world, leak)),
-            verify=tuple(_verify(world, leak)),
-            caveat=_caveat(world, group),
+            next_steps=tuple(check_words.next_steps(world, leak)),
+            verify=tuple(check_words.verify(world, leak)),
+            caveat=check_words.caveats(world, leak),
         )
-
-    def _subject(self, group: Group) -> str:
-        """``be/s1``; of further processes that leak to the same server, with their pid."""
-        label = group.said.label or group.endpoint
-        if group.said.role is Role.AGENT:
-            label += " agent-check"
-        return self._memory.subject(label, group.pid)
 
 
 CONFIDENCES = (Confidence.POSSIBLE, Confidence.LIKELY, Confidence.CERTAIN)
@@ -138,9 +123,6 @@ def _growth(world: World, group: Group, over: Sequence[Flow]) -> Growth | None:
     return growth(times, world.info.started_ns, world.now_ns)
 
 
-# The wording -------------------------------------------------------------------------------
-
-
 def _severity(leak: Leak, ahead: Forecast | None) -> Severity:
     """A single socket is a notice, whatever its rate."""
     if len(leak.over) == 1:
@@ -148,145 +130,22 @@ def _severity(leak: Leak, ahead: Forecast | None) -> Severity:
     return forecast.severity(ahead, leak.growth)
 
 
-def _claim(leak: Leak, ahead: Forecast | None) -> str:
-    group, count = leak.group, len(leak.over)
-    kind = "agent-check" if group.said.role is Role.AGENT else "health-check"
-    whose = _names(group) or group.said.label or "a server"
-    return words.sentence(
-        [
-            f"pid {group.pid} holds {words.several(count, f'{kind} socket')} of {whose}"
-            f" to {group.endpoint} whose checks are over",
-            words.grows(leak.growth),
-            words.until(ahead) if leak.growth is not None else "",
-        ]
-    )
-
-
-def _names(group: Group) -> str:
-    """``be/s1``, or ``be/s1, s2, s3``: all servers checked at this address."""
-    backends: dict[str, list[str]] = {}
-    for server in group.users[:NAMED]:
-        backends.setdefault(server.backend, []).append(server.name)
-    named = ", ".join(f"{backend}/{', '.join(names)}" for backend, names in backends.items())
-    spare = len(group.users) - NAMED
-    return f"{named} and {spare} more" if spare > 0 else named
-
-
 def _ahead(world: World, leak: Leak, rate: Growth | None) -> Forecast | None:
-    """The fd limit at the rate of all leaks of the process; the ports at this one's."""
-    used = sum(flow.state != State.CLOSE for flow in leak.over)
-    return forecast.soonest(
-        [
-            forecast.descriptors(world, leak.group.pid, rate),
-            forecast.ports(world, leak.group.endpoint, used, leak.growth if used else None),
-        ]
-    )
+    """The fd limit at the rate of all leaks of the process; the ports at each address's own."""
+    ports = []
+    for one in leak.places:
+        used = sum(flow.state != State.CLOSE for flow in one.over)
+        ports.append(forecast.ports(world, one.group.endpoint, used, one.growth if used else None))
+    return forecast.soonest([forecast.descriptors(world, leak.pid, rate), *ports])
 
 
 def _evidence(world: World, leak: Leak, matcher: Matcher, sample: int) -> Iterable[Evidence]:
-    reason = leak.group.said.reason
-    for flow in leak.over[:sample]:
+    for flow in leak.sample(sample):
         fds = matcher.fds(flow)
+        reason = world.attribution(flow).reason
         yield Evidence.of(flow, world.now_ns, fds[0] if fds else None, note=reason)
-
-
-STATES = {
-    State.ESTABLISHED: "no side closed: the check ended, its socket was left as it was",
-    State.CLOSE_WAIT: "the server closed, HAProxy's side did not",
-    State.CLOSE: "the connection is gone, only the fd is held (a ghost: ss does not show it)",
-    State.FIN_WAIT1: "HAProxy's side shut its sending half, and did not close",
-    State.FIN_WAIT2: "HAProxy's side shut its sending half, and did not close",
-    State.SYN_SENT: "the connect was never answered, and never given up",
-}
-
-
-def _cause(leak: Leak) -> str:
-    counts = Counter(State(flow.state) for flow in leak.over)
-    parts = [
-        f"{words.number(counts[state])} in {state.name}: {STATES.get(state, 'held')}"
-        for state in sorted(counts)
-    ]
-    return "HAProxy does not close the sockets of its checks; " + "; ".join(parts)
-
-
-def _ruled_out(world: World, leak: Leak) -> Iterable[str]:
-    group = leak.group
-    tasks = words.several(group.tasks, "check task")
-    yield (
-        f"slow, hung or failing checks: {tasks} would hold at most"
-        f" {words.several(group.tasks, 'socket')} at a time"
-    )
-    if group.tasks == 1 and group.latest_start_ns > leak.over[-1].connect_ns:
-        yield "a check still running: a later one of the same server has started"
-    if not group.shared:
-        yield f"sessions (stream-leak): no server takes sessions at {group.endpoint}"
-    else:
-        yield "sessions (stream-leak): none of these sockets has a client's half"
-    unlisted = _unlisted(world, leak)
-    if unlisted:
-        yield (
-            f"HAProxy's own bookkeeping: its show fd does not list fd {unlisted}, which"
-            f" pid {group.pid} holds: the leak is below HAProxy, or it has forgotten them"
-        )
-
-
-def _unlisted(world: World, leak: Leak) -> str:
-    """Held fds which `show fd` does not have, a few of them."""
-    asked = world.descriptors.get(leak.group.pid)
-    if asked is None or not asked.complete:
-        return ""
-    listed = {one.fd for one in asked.descriptors}
-    held = [
-        one.fd
-        for flow in leak.over
-        if flow.born_ns < asked.at_ns
-        for one in world.holders(flow.inode)
-        if one.pid == leak.group.pid
-    ]
-    missing = sorted(fd for fd in set(held) if fd not in listed)
-    return ", ".join(str(fd) for fd in missing[: steps.SAMPLE])
 
 
 def _signature(leak: Leak) -> frozenset[str]:
     """What was measured, for the comparison with known bugs."""
     return frozenset({f"check {State(flow.state).name}" for flow in leak.over})
-
-
-def _next_steps(world: World, leak: Leak) -> Iterable[Step]:
-    group, pid = leak.group, leak.group.pid
-    process = world.processes.get(pid)
-    yield Step("see them", steps.sockets_to(process, group.address, group.port))
-    yield Step(
-        "see what HAProxy takes them for (stops its threads for some ms)",
-        steps.ask(world, pid, "show fd"),
-    )
-    what = "agent" if group.said.role is Role.AGENT else "health"
-    stop = "; ".join(f"disable {what} {one.label}" for one in group.users[:NAMED])
-    if stop:
-        yield Step(
-            "stop the growth: no further checks (the servers keep the state they have)",
-            steps.ask(world, pid, stop, Level.ADMIN),
-        )
-    yield Step(
-        "or slow it down: a longer `inter` on the server line, then reload; free what is held:"
-        f" it goes when pid {pid} exits, so reload and see that the old worker leaves",
-        steps.reload(world, pid),
-    )
-
-
-def _verify(world: World, leak: Leak) -> Iterable[Step]:
-    group = leak.group
-    process = world.processes.get(group.pid)
-    listing = steps.sockets_to(process, group.address, group.port)
-    yield Step(
-        f"no more than {words.several(group.tasks, 'socket')} of pid {group.pid} now and later",
-        f"{listing} | grep -c pid={group.pid},",
-    )
-    yield Step("and no ghosts", steps.rows_of(group.pid, leak.over))
-
-
-def _caveat(world: World, group: Group) -> str:
-    doubt = ""
-    if group.said.confidence is not Confidence.CERTAIN:
-        doubt = f"taken for checks because: {group.said.reason}"
-    return caveat(world, doubt, unreadable(world, "runtime-api"))

@@ -44,7 +44,7 @@ def test_it_is_named_within_three_intervals() -> None:
 
 def test_the_claim_names_all_that_matters() -> None:
     finding = named()
-    assert finding.subject == "be/s1"
+    assert finding.subject == "backend be"
     assert finding.count == 2
     assert finding.confidence is Confidence.CERTAIN
     for words in ("pid 100", "2 health-check sockets", "be/s1", "192.0.2.1:8000"):
@@ -63,12 +63,44 @@ def test_evidence_has_pid_fd_inode_and_ends() -> None:
     assert first.age_s == 4.5
 
 
-def test_the_forecast_takes_all_leaking_servers_together() -> None:
-    other = make.server("s2", check_port=8002)
+def several(servers: int) -> list[Flow]:
+    """Three sockets for each of some servers' checks."""
+    ports = range(8002, 8002 + servers)
+    return [make.check_flow(1 + INTER * k, rport=port) for port in ports for k in range(3)]
+
+
+def test_servers_of_a_backend_that_leak_are_one_finding() -> None:
+    servers = [make.server(f"s{n}", check_port=8002 + n) for n in range(4)]
+    world = table(make.servers(make.at(0), *servers))
+    (finding,) = ask(CheckLeak(nothing_known), world, 6, make.open_scan(make.at(6), *several(4)))
+    assert finding.subject == "backend be"
+    assert finding.count == 8
+    assert "8 health-check sockets of be/s0, s1, s2, s3 to 192.0.2.1:8002, 192" in finding.claim
+    assert "growing by 120 per minute" in finding.claim
+    assert finding.forecast is not None and "120 per minute" in finding.forecast.arithmetic
+    assert "4 check tasks would hold at most 4 sockets" in finding.ruled_out[0]
+    assert {one.remote for one in finding.evidence} == {f"192.0.2.1:{8002 + n}" for n in range(4)}
+    assert "disable health be/s3" not in text_of(finding)  # no command-line socket is known
+
+
+def test_its_name_stays_when_more_servers_join() -> None:
+    servers = [make.server(f"s{n}", check_port=8002 + n) for n in range(12)]
+    world, detector = table(make.servers(make.at(0), *servers)), CheckLeak(nothing_known)
+    (first,) = ask(detector, world, 6, make.open_scan(make.at(6), *several(1)))
+    (later,) = ask(detector, world, 7, make.open_scan(make.at(7), *several(12)))
+    assert first.key == later.key
+    assert later.since_ns == make.at(6)
+    assert "192.0.2.1:8011 and 2 more whose checks" in later.claim
+    assert len(later.evidence) == 20
+    assert len({one.remote for one in later.evidence}) == 12
+
+
+def test_the_forecast_takes_all_leaks_of_a_process_together() -> None:
+    other = make.server("s2", backend="other", check_port=8002)
     world = table(make.servers(make.at(0), make.server(), other))
-    flows = leaking(3, 6) + [make.check_flow(1 + INTER * k, rport=8002) for k in range(3)]
+    flows = leaking(3, 6) + several(1)
     found = ask(CheckLeak(nothing_known), world, 6, make.open_scan(make.at(6), *flows))
-    assert [finding.subject for finding in found] == ["be/s1", "be/s2"]
+    assert [finding.subject for finding in found] == ["backend be", "backend other"]
     for finding in found:
         assert finding.growth is not None and finding.forecast is not None
         assert finding.growth.per_minute == 30
@@ -178,7 +210,7 @@ def test_leaked_checks_are_told_from_sessions_on_the_same_port() -> None:
         CheckLeak(nothing_known), world, 18, make.open_scan(make.at(18), *checks, *sessions)
     )
     assert finding.count == 7
-    assert finding.subject == "be/s1"
+    assert finding.subject == "backend be"
 
 
 def test_doubts_that_come_and_go_do_not_resolve_it() -> None:
@@ -222,8 +254,8 @@ def test_two_workers_that_leak_have_two_subjects() -> None:
     (first,) = ask(detector, world, 6, make.open_scan(make.at(6), *flows))
     flows += [make.check_flow(1 + 2 * n, pid=101, comm="haproxy") for n in range(3)]
     found = ask(detector, world, 7, make.open_scan(make.at(7), *flows))
-    assert first.subject == "be/s1"
-    assert [finding.subject for finding in found] == ["be/s1", "be/s1 (pid 101)"]
+    assert first.subject == "backend be"
+    assert [finding.subject for finding in found] == ["backend be", "backend be (pid 101)"]
     assert found[0].since_ns == make.at(6)
 
 

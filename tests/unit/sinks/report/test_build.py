@@ -15,7 +15,7 @@ from tests.unit.sinks.report.conftest import judged
 def test_a_leak_is_the_verdict(leaking: Report) -> None:
     assert leaking.summary.outcome is Outcome.FINDINGS
     (finding,) = leaking.findings
-    assert (finding.slug, finding.subject) == ("check-leak", "be/s1")
+    assert (finding.slug, finding.subject) == ("check-leak", "backend be")
     assert leaking.summary.sentence.startswith("1 finding (")
     assert finding.claim in leaking.summary.sentence
 
