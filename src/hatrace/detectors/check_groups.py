@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hatrace.detectors.growth import total
+from hatrace.detectors.matching import Matcher, Word
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Attribution, Role
 from hatrace.model.finding import Confidence, Growth
@@ -37,6 +38,9 @@ class Thresholds:
     by then so many later checks have come that no timeout explains it."""
     lone_least_ns: int = 60_000_000_000
     """And not before a minute: a lone socket costs little, a false word costs trust."""
+    asked_ns: int = 15_000_000_000
+    """`show sess` is read every five seconds while there are suspects, later if HAProxy is
+    busy; after that time it may not be read, or has too many sessions to be."""
     sample: int = 20
     """Sockets shown as evidence."""
 
@@ -205,9 +209,13 @@ def _limit_ms(server: Server) -> int:
     return max(inter_ms, said.timeout_connect_ms or 0) + (said.timeout_check_ms or 0)
 
 
-def over(group: Group, world: World, limits: Thresholds) -> tuple[Flow, ...]:
+def over(group: Group, world: World, matcher: Matcher, limits: Thresholds) -> tuple[Flow, ...]:
     """The sockets whose check is over, oldest first."""
-    flows = _unexplained(world, group)
+    flows = [
+        flow
+        for flow in _unexplained(world, group)
+        if not (group.shared and _undecided(flow, world, matcher, limits))
+    ]
     surplus = max(len(flows) - group.tasks, 0)
     keys = {flow.key for flow in flows[:surplus]}
     if group.tasks == 1:
@@ -219,6 +227,15 @@ def _succeeded(flow: Flow, group: Group, limits: Thresholds) -> bool:
     """Whether a later check of the only task here has started."""
     start_ns = flow.connect_ns or flow.born_ns
     return group.latest_start_ns > start_ns + limits.order_ns
+
+
+def _undecided(flow: Flow, world: World, matcher: Matcher, limits: Thresholds) -> bool:
+    """Whether a socket where sessions go as well looks like a check's, and HAProxy, which
+    answers, has yet to say whether a stream has it: sessions may come in a check's rhythm."""
+    if flow.pid not in world.infos or world.attribution(flow).confidence is Confidence.CERTAIN:
+        return False
+    unasked = matcher.match(flow).word is Word.UNASKED
+    return unasked and world.now_ns - flow.born_ns < limits.asked_ns
 
 
 def _unexplained(world: World, group: Group) -> list[Flow]:

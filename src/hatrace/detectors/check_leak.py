@@ -53,7 +53,7 @@ class CheckLeak:
     def observe(self, world: World) -> Iterable[Finding]:
         matcher = Matcher(world)
         flows = self._sides.of(world, matcher).checks
-        held = [one for group in groups(world, flows) if (one := self._held(world, group))]
+        held = [one for group in groups(world, flows) if (one := self._held(world, group, matcher))]
         rates = {
             pid: total([one.growth for one in held if one.group.pid == pid])
             for pid in {one.group.pid for one in held}
@@ -63,8 +63,8 @@ class CheckLeak:
         self._named = frozenset(one.group.key for one in held)
         return findings
 
-    def _held(self, world: World, group: Group) -> Held | None:
-        flows = over(group, world, self._limits)
+    def _held(self, world: World, group: Group, matcher: Matcher) -> Held | None:
+        flows = over(group, world, matcher, self._limits)
         sure = [one for one in flows if _confidence(world, one) is not Confidence.POSSIBLE]
         if not self._enough(world, group, flows, len(sure)):
             return None

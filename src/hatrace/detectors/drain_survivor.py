@@ -19,6 +19,7 @@ from hatrace.detectors.caveats import caveat
 from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.memory import Memory
+from hatrace.detectors.quotes import quotes
 from hatrace.detectors.reloads import CURRENT, current_workers, retired_ns
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Role
@@ -122,7 +123,7 @@ class DrainSurvivor:
             since_ns=self._memory.since(subject, world.now_ns),
             count=one.count,
             preexisting=one.preexisting,
-            evidence=tuple(_evidence(world, one, self._limits.sample)),
+            evidence=(*_evidence(world, one, self._limits.sample), *quotes(world, [one.label])),
             cause=_cause(one),
             ruled_out=tuple(_ruled_out(one)),
             known_bug=named(world, one.process, self._known, self.slug, _signature(one)),

@@ -19,6 +19,7 @@ from hatrace.detectors.caveats import caveat
 from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.memory import Memory
+from hatrace.detectors.quotes import quotes
 from hatrace.detectors.reloads import owner
 from hatrace.model.address import endpoint, is_unspecified
 from hatrace.model.finding import Confidence, Evidence, Finding, Growth, Severity, Step
@@ -114,7 +115,10 @@ class NotAccepting:
             at_ns=world.now_ns,
             since_ns=self._memory.since(subject, world.now_ns),
             count=one.unread_bytes,
-            evidence=tuple(_evidence(world, one, checks)),
+            evidence=(
+                *_evidence(world, one, checks),
+                *(quotes(world, [server.label for server in checks]) if checks else ()),
+            ),
             growth=rate,
             forecast=ahead,
             cause=_cause(world, one),

@@ -213,6 +213,31 @@ def test_leaked_checks_are_told_from_sessions_on_the_same_port() -> None:
     assert finding.subject == "backend be"
 
 
+def test_sessions_in_the_rhythm_of_checks_are_asked_for_first() -> None:
+    """They connect every two seconds, ask what checks ask, and stay: only HAProxy can tell."""
+    server = make.same_port_server(settings=CheckSettings(inter_ms=2000, kind="http"))
+    world = table(make.servers(make.at(0), server), make.info_sample(make.at(1)))
+    flows = [make.check_flow(1 + 2 * n, rport=443, target=0, sent_bytes=18) for n in range(6)]
+    world.apply(make.holders_of(make.at(12), *flows))
+    detector, scan = CheckLeak(nothing_known), make.open_scan(make.at(12), *flows)
+    assert not ask(detector, world, 12, scan)
+    known = [make.stream(front_fd=90 + n, back_fd=10 + n) for n in range(6)]
+    assert not ask(detector, world, 13, make.streams(make.at(13), *known))
+    assert not ask(detector, world, 60)
+    (finding,) = ask(detector, world, 61, make.streams(make.at(61)))
+    assert finding.count == 5
+
+
+def test_where_show_sess_may_not_be_read_the_rhythm_must_do() -> None:
+    server = make.same_port_server(settings=CheckSettings(inter_ms=2000, kind="http"))
+    world = table(make.servers(make.at(0), server), make.info_sample(make.at(1)))
+    flows = [make.check_flow(1 + 2 * n, rport=443, target=0, sent_bytes=18) for n in range(6)]
+    detector, scan = CheckLeak(nothing_known), make.open_scan(make.at(12), *flows)
+    assert not ask(detector, world, 12, scan)
+    (finding,) = ask(detector, world, 30)
+    assert finding.confidence is Confidence.LIKELY
+
+
 def test_doubts_that_come_and_go_do_not_resolve_it() -> None:
     """Silent sockets where silent sessions go as well: possible; with `show fd`, certain."""
     server = make.same_port_server(settings=CheckSettings(inter_ms=2000, kind="http"))
