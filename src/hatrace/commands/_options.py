@@ -99,6 +99,17 @@ def rung_option(command: F) -> F:
     )(command)
 
 
+def logs_option(command: F) -> F:
+    return click.option(
+        "--logs",
+        metavar="auto|none|FILE",
+        default="none",
+        show_default=True,
+        help="HAProxy's log lines as evidence; auto: from its rings, a file it names or the "
+        "journal.  An access log of thousands of lines a second costs what it costs.",
+    )(command)
+
+
 def scope(
     pid: tuple[int, ...], comm: tuple[str, ...], cgroup: str | None, everybody: bool
 ) -> Scope:

@@ -48,6 +48,8 @@ class Settings:
     """Share of one CPU that hatrace may take; detail goes before it takes more."""
     bpf_stats: bool = True
     """Let the kernel time BPF programs for a second now and then, to show what hatrace costs."""
+    logs: str = "none"
+    """``auto``, ``none`` or a file: HAProxy's log lines, which findings then quote."""
     screen: bool = True
     """Draw, if there is a terminal; else print lines."""
 
@@ -107,6 +109,7 @@ def _tracing(settings: Settings) -> Tracing:
         settings.check_events,
         Limits(cpu_share=settings.max_cpu),
         settings.bpf_stats,
+        settings.logs,
     )
 
 

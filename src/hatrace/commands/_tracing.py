@@ -71,6 +71,7 @@ class Tracing:
         check_events: bool = False,
         limits: Limits | None = None,
         bpf_stats: bool = True,
+        logs: str = "none",
     ) -> None:
         self._scope = scope
         self._rung = rung
@@ -79,7 +80,7 @@ class Tracing:
         self._cost = OwnCost(lambda: self._probes.bpf_cost(), bpf_stats)
         self._sockets = Finder()
         self._sampler = Sampler(
-            sorted(pids_of(scope)), guard=self._crowded, check_events=check_events
+            sorted(pids_of(scope)), self._crowded, check_events=check_events, logs=logs
         )
         self._troubles: dict[str, Trouble] = {}
         self._calls: tuple[CommandCalls, ...] = ()

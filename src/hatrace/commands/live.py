@@ -19,6 +19,7 @@ from hatrace.commands._session import Settings, watch
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Keep a capture of it as well."
 )
+@options.logs_option
 @click.option(
     "--check-events",
     is_flag=True,
@@ -33,6 +34,7 @@ def command(
     as_json: bool,
     rung: str | None,
     output: Path | None,
+    logs: str,
     check_events: bool,
     max_cpu: float | None,
     no_bpf_stats: bool,
@@ -51,5 +53,6 @@ def command(
             check_events=check_events,
             max_cpu=options.share(max_cpu),
             bpf_stats=not no_bpf_stats,
+            logs=logs,
         )
     )

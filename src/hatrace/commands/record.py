@@ -38,6 +38,7 @@ from hatrace.commands._session import Settings, watch
     help="Keep the file below this (20m ...): detail goes first, findings never.",
 )
 @click.option("--redact", is_flag=True, help="Names and addresses become tokens which still join.")
+@options.logs_option
 @click.option(
     "--check-events",
     is_flag=True,
@@ -56,6 +57,7 @@ def command(
     detail: str,
     max_size: int | None,
     redact: bool,
+    logs: str,
     check_events: bool,
     max_cpu: float | None,
     no_bpf_stats: bool,
@@ -79,6 +81,7 @@ def command(
             redact,
             options.share(max_cpu),
             not no_bpf_stats,
+            logs,
             screen=False,
         )
     )

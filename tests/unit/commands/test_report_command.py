@@ -34,7 +34,7 @@ def healthy(tmp_path: Path) -> str:
 
 def test_findings_are_exit_code_one(leaking: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", leaking]) == 1
-    assert "WARNING check-leak: be/s1" in capsys.readouterr().out
+    assert "WARNING check-leak: backend be\n" in capsys.readouterr().out
 
 
 def test_nothing_found_is_exit_code_zero(healthy: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,7 +109,7 @@ def test_a_capture_can_be_redacted_afterwards(
     assert run(["export", leaking, "--format", "hatrace", "--redact", "-o", str(output)]) == 0
     assert run(["report", str(output)]) == 1
     said = capsys.readouterr().out
-    assert "WARNING check-leak: x" in said
+    assert "WARNING check-leak: backend x" in said
     assert "redacted" in said
     for secret in ("192.0.2.", "lb1", "be/s1", "agent.py"):
         assert secret not in said
