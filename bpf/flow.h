@@ -5,7 +5,8 @@
  * the same in Python; tests/unit/kernel/test_wire.py compiles this file and
  * compares each offset.
  *
- * Clock: CLOCK_MONOTONIC, in ns; 0 means "has not happened, or was not seen".
+ * Clock: CLOCK_MONOTONIC, in ns; 0 means "has not happened, or was not seen".  Times of flows
+ * are whole multiples of 1,024 ns.
  * Addresses: 16 bytes, IPv4 as ::ffff:a.b.c.d.  Ports: host byte order.
  */
 #ifndef HATRACE_FLOW_H

@@ -19,7 +19,7 @@ static inline void tcp_connects(struct sock *sk)
 	if (!c || !in_scope(c, tgid))
 		return;
 	f.id = key;
-	f.born_ns = f.connect_ns = bpf_ktime_get_ns();
+	f.born_ns = f.connect_ns = now_ns();
 	f.family = GET(sk, __sk_common.skc_family);
 	f.state = TCP_SYN_SENT;
 	f.flags = FLOW_CONNECTED;

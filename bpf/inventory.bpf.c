@@ -158,7 +158,7 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 	if ((!c->hz && f.state != TCP_LISTEN) || flow_of(key))
 		return; /* the first time, listeners only: they tell the others' side */
 	f.id = key;
-	f.born_ns = bpf_ktime_get_ns();
+	f.born_ns = now_ns();
 	f.family = family;
 	f.flags = FLOW_ADOPTED | FLOW_OWNED;
 	f.pid = PEEK(task, tgid);
