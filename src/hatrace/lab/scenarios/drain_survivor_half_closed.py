@@ -8,9 +8,11 @@ from hatrace.lab import haproxy
 from hatrace.lab.peers import Call, Serve, start
 from hatrace.lab.scenario import Expected, Running, Scenario
 from hatrace.lab.stage import Stage, wait_until
+from hatrace.model.flow import State
 
 SESSIONS = 4
 INTERVAL_S = 3.0
+CLOSE_WAIT = f"{State.CLOSE_WAIT:02X}"
 
 CONFIG = """    maxconn 500
 defaults
@@ -36,10 +38,16 @@ def play(stage: Stage, binary: Path | None) -> Running:
         [Call("half-close", ports["front"], per_second=50, count=SESSIONS)],
         "clients",
     )
-    wait_until(lambda: instance.ask("show sess").count("fe=fe ") >= SESSIONS)
+    wait_until(lambda: half_closed(ports["stream"]) >= SESSIONS)
     instance.ask("disable server app/stream")
     instance.ask("shutdown sessions server app/stream")
     return Running(instance, {**ports, "sessions": SESSIONS})
+
+
+def half_closed(port: int) -> int:
+    """Sockets of a server to which HAProxy has passed on its client's end."""
+    rows = (row.split() for row in Path("/proc/net/tcp").read_text().splitlines())
+    return sum(row[1].endswith(f":{port:04X}") and row[3] == CLOSE_WAIT for row in rows)
 
 
 SCENARIO = Scenario(
