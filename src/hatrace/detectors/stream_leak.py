@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hatrace.detectors import forecast, stream_words
 from hatrace.detectors.growth import SECOND_NS, growth, total
@@ -80,10 +80,14 @@ class StreamLeak:
 
     def _groups(self, world: World, matcher: Matcher) -> list[Group]:
         found: dict[tuple[int, str], list[Verdict]] = {}
-        for unit in self._sides.of(world, matcher).sessions:
+        sessions = self._sides.of(world, matcher).sessions
+        homes = _homes(world, sessions)
+        for unit in sessions:
             verdict = judge(world, unit, matcher, self._limits)
             if verdict is not None:
-                found.setdefault((unit.pid, _proxy(world, unit)), []).append(verdict)
+                proxy = _proxy(world, unit)
+                proxy = homes.get((unit.pid, proxy), proxy)
+                found.setdefault((unit.pid, proxy), []).append(verdict)
         groups = []
         for (pid, proxy), verdicts in sorted(found.items()):
             enough = self._enough(verdicts)
@@ -152,6 +156,17 @@ def _proxy(world: World, unit: Unit) -> str:
         return f"backend {label.partition('/')[0]}" if label else "backend unknown"
     label = world.attribution(unit.front).label if unit.front is not None else ""
     return f"frontend {label}" if label else "frontend unknown"
+
+
+def _homes(world: World, sessions: Iterable[Unit]) -> dict[tuple[int, str], str]:
+    """The backend to which most sessions of a process's frontend go that have both halves:
+    a client's half that has lost its other is told of there, not as a trouble of its own."""
+    seen: dict[tuple[int, str], Counter[str]] = {}
+    for unit in sessions:
+        if unit.front is not None and unit.back is not None:
+            alone = _proxy(world, replace(unit, back=None))
+            seen.setdefault((unit.pid, alone), Counter())[_proxy(world, unit)] += 1
+    return {key: min(counts, key=lambda one: (-counts[one], one)) for key, counts in seen.items()}
 
 
 def _growth(world: World, verdicts: Sequence[Verdict]) -> Growth | None:

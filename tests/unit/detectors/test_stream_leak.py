@@ -327,6 +327,17 @@ def test_several_frontends_and_backends_are_told_apart() -> None:
     ]
 
 
+def test_a_client_half_alone_is_told_of_with_the_others() -> None:
+    """Its server's half was taken for a check's, or has gone."""
+    alone = make.half_closed(make.client_flow(9.5, received_bytes=0), 0.5)
+    world, flows = table(), [*leaked(5), alone]
+    confirmed(world, 14, flows)
+    (finding,) = found(flows, 16, world)
+    assert finding.subject == "pid 100 backend be"
+    assert finding.count == 11
+    assert "1 times client CLOSE_WAIT alone" in finding.cause
+
+
 def test_a_master_and_other_programs_are_left_alone() -> None:
     flows = [flow._replace(pid=4711, comm_bytes=b"nginx".ljust(16, b"\0")) for flow in leaked(5)]
     assert not found(flows, 60)

@@ -19,6 +19,7 @@ from hatrace.lab.scenarios import (
     stale_bind_stopped,
     stale_worker,
     stream_leak,
+    stream_leak_checked,
     unreleased_accept,
 )
 from hatrace.lab.scenarios._lookalikes import LOOKALIKES
@@ -28,6 +29,7 @@ SCENARIOS: dict[str, Scenario] = {
     for module in (
         check_leak,
         stream_leak,
+        stream_leak_checked,
         master_socket_clients,
         master_socket_server,
         master_socket_worker,
