@@ -7,7 +7,10 @@ it says; `ACCEPTING` ones are given the listener.
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import hashlib
+import re
 import socket
 import time
 from asyncio import StreamReader, StreamWriter
@@ -17,7 +20,13 @@ from typing import Any
 from hatrace.lab import nameserver
 from hatrace.lab.servers import CHUNK_BYTES, OK, Behaviour
 
-UPGRADE = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+UPGRADE = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: %s\r\n\r\n"
+)
+WEBSOCKET = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""Hashed with the client's key (RFC 6455, 1.3); HAProxy looks whether it was."""
+KEY = re.compile(rb"(?i)\r\nsec-websocket-key: *(\S+)")
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 BLOCK = bytes(16384)
 
@@ -25,10 +34,10 @@ BLOCK = bytes(16384)
 async def websocket(reader: StreamReader, writer: StreamWriter, seconds: float) -> None:
     """Answers 200 until it is asked to upgrade; from then on it is an echo."""
     while head := await _head(reader):
-        upgrade = b"upgrade: websocket" in head.lower()
-        writer.write(UPGRADE if upgrade else OK % b"")
+        key = KEY.search(head)
+        writer.write(UPGRADE % _accepted(key[1]) if key else OK % b"")
         await writer.drain()
-        if upgrade:
+        if key:
             while data := await reader.read(CHUNK_BYTES):
                 writer.write(data)
 
@@ -102,6 +111,10 @@ async def pause(listener: socket.socket, most: int) -> None:
                     await asyncio.wait_for(loop.sock_recv(link, CHUNK_BYTES), 1)
                     await loop.sock_sendall(link, OK % b"Connection: close\r\n")
         await asyncio.sleep(3)
+
+
+def _accepted(key: bytes) -> bytes:
+    return base64.b64encode(hashlib.sha1(key + WEBSOCKET, usedforsecurity=False).digest())
 
 
 async def _echo(reader: StreamReader, writer: StreamWriter) -> None:

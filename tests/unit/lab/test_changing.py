@@ -15,7 +15,10 @@ from hatrace.lab.peers import Call, Serve, start
 from hatrace.lab.stage import Stage, wait_until
 
 GET = b"GET / HTTP/1.1\r\n\r\n"
-UPGRADE = b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+UPGRADE = (
+    b"GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
 SECONDS = {"http-idle-close": 0.3, "drip": 0.1, "sink": 0.1, "http-flap": 0.2, "agent-flap": 0.1}
 
 
@@ -48,7 +51,9 @@ def test_websocket(ports: dict[str, int]) -> None:
         link.sendall(GET)
         assert link.recv(100).startswith(b"HTTP/1.1 200")
         link.sendall(UPGRADE)
-        assert link.recv(1000).startswith(b"HTTP/1.1 101")
+        said = link.recv(1000)
+        assert said.startswith(b"HTTP/1.1 101")
+        assert b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in said  # RFC 6455, 1.3
         link.sendall(b"word")
         assert link.recv(100) == b"word"
 
