@@ -87,7 +87,7 @@ struct losses {
 	__u64 ring_full;	/* finished flows whose record found no room */
 	__u64 flows_full;	/* births which found no room in the table */
 	__u64 targets_full;	/* births counted under no target */
-	__u64 overwritten;	/* births at an address whose old flow had no end */
+	__u64 overwritten;	/* ends that no hook saw: told late, by the next scan or birth there */
 };
 
 enum scope_kind { SCOPE_TGIDS = 0, SCOPE_CGROUP = 1, SCOPE_ALL = 2 };

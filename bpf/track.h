@@ -161,6 +161,22 @@ static inline void own(struct flow *f, u32 tgid)
 	bpf_get_current_comm(f->comm, sizeof(f->comm));
 }
 
+/* A flow leaves: it is counted, and told in one record.  Its gone_ns is set already. */
+static inline void finish(struct flow *f)
+{
+	struct config *c = settings();
+	struct losses *l;
+
+	if (!c)
+		return;
+	f->id ^= c->secret; /* in the table it is the address: now it leaves */
+	f->state = TCP_CLOSE;
+	if (f->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
+		count_gone(f);
+	if (!c->summary && ring_put(MAP(MAP_RING), f, sizeof(*f), NO_WAKEUP) && (l = lost()))
+		l->ring_full++;
+}
+
 /* The flow at an address; one that is gone keeps its place in the table, but counts as none. */
 static inline struct flow *flow_of(u64 sk)
 {
@@ -193,6 +209,8 @@ static inline void insert(u64 sk, struct flow *f)
 		f->flags |= old->flags & FLOW_ADOPTED;
 	} else if (!old->gone_ns && (l = lost())) {
 		l->overwritten++;
+		old->gone_ns = f->born_ns;
+		finish(old);
 	}
 	f->gone_ns = 1;
 	__builtin_memcpy(old, f, sizeof(*old));
@@ -253,6 +271,17 @@ static inline void fill_remote(struct flow *f, struct sock *sk)
 	}
 }
 
+static inline void peek_addresses(struct flow *f, struct sock *sk)
+{
+	if (f->family == AF_INET) {
+		map_v4(f->laddr, PEEK(sk, __sk_common.skc_rcv_saddr));
+		map_v4(f->raddr, PEEK(sk, __sk_common.skc_daddr));
+	} else {
+		read_kernel(f->laddr, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+		read_kernel(f->raddr, 16, &sk->__sk_common.skc_v6_daddr);
+	}
+}
+
 static inline void fill_netns(struct flow *f, struct sock *sk)
 {
 	struct net *net = GET(sk, __sk_common.skc_net.net);
@@ -308,6 +337,31 @@ static inline void on_child(struct sock *sk)
 	insert(key, &f);
 }
 
+/* A child whose handshake no hook saw (a nested run): born when it is accepted. */
+static inline void missed_child(struct config *c, u64 key, u32 tgid)
+{
+	struct sock *sk = (struct sock *)key;
+	struct net *net = PEEK(sk, __sk_common.skc_net.net);
+	struct flow f = {};
+
+	f.lport = PEEK(sk, __sk_common.skc_num);
+	if (!listened_on(f.lport) || !in_scope(c, tgid))
+		return;
+	f.id = key;
+	f.born_ns = f.established_ns = now_ns();
+	f.family = PEEK(sk, __sk_common.skc_family);
+	f.state = TCP_ESTABLISHED;
+	f.flags = FLOW_ACCEPTED;
+	f.rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
+	f.netns = PEEK(net, ns.inum);
+	peek_addresses(&f, sk);
+	own(&f, tgid);
+	if (map_get(MAP(MAP_FLOWS), &key))
+		insert(key, &f);
+	else /* where there was no room for it, that was counted at the handshake */
+		map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY);
+}
+
 /* accept(): runs as the caller.  ``sk`` is the child. */
 static inline void on_accept(u64 sk)
 {
@@ -315,7 +369,13 @@ static inline void on_accept(u64 sk)
 	struct config *c = settings();
 	u32 tgid = current_tgid();
 
-	if (!f || !c || f->flags & FLOW_OWNED || !(f->flags & FLOW_ACCEPTED))
+	if (!c)
+		return;
+	if (!f) {
+		missed_child(c, sk, tgid);
+		return;
+	}
+	if (f->flags & FLOW_OWNED || !(f->flags & FLOW_ACCEPTED))
 		return;
 	if (!in_scope(c, tgid)) { /* somebody else's listener on the same port */
 		f->gone_ns = f->born_ns;
@@ -480,13 +540,10 @@ static inline void on_destroy(struct sock *sk)
 {
 	u64 key = (u64)sk;
 	struct flow *f = flow_of(key);
-	struct config *c = settings();
 	struct tcp_sock *tp;
 
-	if (!f || !c)
+	if (!f)
 		return;
-	f->id ^= c->secret; /* in the table it is the address: now it leaves */
-	f->state = TCP_CLOSE;
 	f->gone_ns = f->released_ns; /* or the segment that ended it, if that came later */
 	tp = skc_to_tcp_sock(sk);
 	if (tp) {
@@ -499,14 +556,7 @@ static inline void on_destroy(struct sock *sk)
 	}
 	if (!f->closed_ns && f->established_ns && f->released_ns)
 		f->flags |= FLOW_FIN_SENT;
-	if (f->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
-		count_gone(f);
-	if (!c->summary && ring_put(MAP(MAP_RING), f, sizeof(*f), NO_WAKEUP)) {
-		struct losses *l = lost();
-
-		if (l)
-			l->ring_full++;
-	}
+	finish(f);
 }
 
 #endif

@@ -47,6 +47,7 @@ WANTED: dict[str, tuple[str, ...]] = {
         "skc_net.net",
         "skc_cookie.counter",
         "skc_flags",
+        "skc_refcnt.refs.counter",
     ),
     "inode": ("i_ino", "i_mode"),
     "socket": ("sk",),

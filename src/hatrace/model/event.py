@@ -99,12 +99,14 @@ class Losses:
     flows_full: int = 0
     targets_full: int = 0
     overwritten: int = 0
+    """Ends that no hook saw (a nested run): told late, by the next scan or birth there."""
     scan_truncated: int = 0
     """Open flows that matched in the last scan, but found no room in it."""
 
     @property
     def total(self) -> int:
-        return self.ring_full + self.flows_full + self.targets_full + self.overwritten
+        """Records that are missing; an end which was told late is not."""
+        return self.ring_full + self.flows_full + self.targets_full
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,6 @@ def losses(lost: Losses) -> str:
         "ring full": lost.ring_full,
         "flow table full": lost.flows_full,
         "targets full": lost.targets_full,
-        "overwritten": lost.overwritten,
     }
     named = ", ".join(f"{cause} {count(number)}" for cause, number in causes.items() if number)
     return plural(lost.total, "event") + (f" ({named})" if named else "")
