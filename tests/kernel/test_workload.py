@@ -200,13 +200,16 @@ END_FLAGS = {
 
 
 def test_how_each_ended(run: Run) -> None:
+    """An orphan in FIN_WAIT2 becomes a timewait socket: if the peer's FIN comes later than that
+    (tcp_rcv_state_process(): under load it may), this socket never sees it."""
     concerned = {"fin_sent", "fin_received", "rst_sent", "rst_received", "failed"}
     wrong = []
     for expected in run.expected:
         for flow in matching(run, expected):
             said = set(flow["flags"]) & concerned
-            if not END_FLAGS[expected.end] <= said or (expected.end == "fin") != (
-                {"fin_sent", "fin_received"} <= said
+            late = {"fin_received"} if expected.end == "fin" and expected.first else set()
+            if not END_FLAGS[expected.end] - late <= said or (
+                expected.end != "fin" and {"fin_sent", "fin_received"} <= said
             ):
                 wrong.append((expected.case, expected.kind, expected.end, sorted(said)))
     assert wrong == []
@@ -309,7 +312,8 @@ def test_ss_agrees_on_bytes(run: Run) -> None:
     flows = {flow_ends(flow): flow for flow in run.flows if kind(flow) != "listener"}
     for line in run.ss.rpartition("\n")[0].splitlines():
         local, remote = line.split()[3:5]
-        flow = None if "*" in local + remote else flows.get((plain(local), plain(remote)))
+        whole = all(re.fullmatch(r"\S*[\d\]]:\d+", end) for end in (local, remote))
+        flow = flows.get((plain(local), plain(remote))) if whole else None
         if flow is None:
             continue
         numbers = dict(re.findall(r"(bytes_\w+):(\d+)", line))
