@@ -177,7 +177,8 @@ class Tracing:
         held: tuple[Holder, ...] = ()
         if ticks % INVENTORY_TICKS == 0 or self.feedback.suspects:
             held = self._probes.inventory()
-            yield Holders(time.monotonic_ns(), held, {h.pid: comm(h.pid) for h in held})
+            names = {pid: comm(pid) for pid in {holder.pid for holder in held}}
+            yield Holders(time.monotonic_ns(), held, names)
         yield host_counters()
         yield from self._attempt("command-sockets", lambda: self._command_socket_event(held))
         yield from self._command_clients()
