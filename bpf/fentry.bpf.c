@@ -28,7 +28,10 @@ int bpf_iter__tcp_connect(u64 *ctx)
  */
 int bpf_iter__inet_csk_accept(u64 *ctx)
 {
-	on_accepted(ctx[ACCEPT_ARGUMENTS]);
+	u64 child = ctx[ACCEPT_ARGUMENTS];
+
+	if (child)
+		on_accept(child);
 	return 0;
 }
 

@@ -30,11 +30,4 @@ static inline void tcp_connects(struct sock *sk)
 	insert(key, &f);
 }
 
-/* inet_csk_accept's result: the child, or NULL. */
-static inline void on_accepted(u64 sk)
-{
-	if (sk)
-		on_accept(sk);
-}
-
 #endif

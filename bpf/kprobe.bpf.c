@@ -22,10 +22,14 @@ int bpf_iter__tcp_connect(u64 *regs)
 	return 0;
 }
 
-/* net/ipv4/inet_connection_sock.c: struct sock *inet_csk_accept(struct sock *sk, ...) */
-int bpf_iter__inet_csk_accept(u64 *regs)
+/*
+ * security/security.c: void security_sock_graft(struct sock *sk, struct socket *parent);
+ * accept() gives the child its file.  Not a kretprobe on inet_csk_accept: of these there
+ * is one instance for each CPU, and every thread that waits in accept() keeps one.
+ */
+int bpf_iter__security_sock_graft(u64 *regs)
 {
-	on_accepted(regs[RETURN_VALUE]);
+	on_accept(regs[FIRST_ARGUMENT]);
 	return 0;
 }
 

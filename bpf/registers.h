@@ -8,13 +8,11 @@
 #define FIRST_ARGUMENT 14
 #define SECOND_ARGUMENT 13
 #define THIRD_ARGUMENT 12
-#define RETURN_VALUE 10
 #elif defined(__aarch64__) || defined(CONFIG_ARM64)
 /* arch/arm64/include/asm/ptrace.h: regs[31] */
 #define FIRST_ARGUMENT 0
 #define SECOND_ARGUMENT 1
 #define THIRD_ARGUMENT 2
-#define RETURN_VALUE 0
 #else
 #error "kprobe rung: the registers of this machine are not known"
 #endif

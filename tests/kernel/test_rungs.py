@@ -354,6 +354,18 @@ class TestOpen:
         client, server, listener = pair(opened)
         assert [seen(probes, each).pid for each in (client, server, listener)] == [ME, ME, ME]
 
+    def test_owner_while_many_wait_in_accept(
+        self, probes: Probes, opened: ExitStack, sees: Callable[..., None]
+    ) -> None:
+        """A kretprobe has an instance for each CPU, and a blocked call keeps one."""
+        sees("the same, while more threads of anybody wait in accept() than there are CPUs")
+        count = 4 * len(os.sched_getaffinity(0)) + 8
+        waiting = opened.enter_context(python(WAIT, str(count)))
+        probes.leave([waiting.pid])
+        assert says(waiting) == f"{count} wait\n"
+        client, server, listener = pair(opened)
+        assert [seen(probes, each).pid for each in (client, server, listener)] == [ME, ME, ME]
+
     def test_half_closed_and_ghost(
         self, probes: Probes, opened: ExitStack, sees: Callable[..., None]
     ) -> None:
@@ -530,6 +542,25 @@ for line in sys.stdin:
     print(len(kept), flush=True)
 """
 """When told, listens and accepts; then says, each time it is asked, how many it has."""
+
+
+WAIT = """
+import pathlib, socket, sys, threading, time
+input()
+listener = socket.create_server(("127.0.0.1", 0))
+for _ in range(int(sys.argv[1])):
+    threading.Thread(target=listener.accept, daemon=True).start()
+tasks = pathlib.Path("/proc/self/task")
+def sleeping():
+    calls = [(task / "syscall").read_text().split()[0] for task in tasks.iterdir()]
+    return sum(calls.count(accept4) for accept4 in ("288", "242"))  # x86_64, aarch64
+deadline = time.monotonic() + 20
+while sleeping() < int(sys.argv[1]) and time.monotonic() < deadline:
+    time.sleep(0.05)
+print(sleeping(), "wait", flush=True)
+input()
+"""
+"""When told, so many threads call accept(), and it says how many are in it."""
 
 
 @contextmanager

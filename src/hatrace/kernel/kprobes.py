@@ -1,7 +1,7 @@
 """Kprobes through perf_event_open(2): gone when the fd is closed, no tracefs needed.
 
 Layout: ``struct perf_event_attr``, include/uapi/linux/perf_event.h; the ``kprobe`` PMU takes the
-function's name in config1 and the return-probe bit in config (kernel 4.17).
+function's name in config1 (kernel 4.17).
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ def admin_only() -> bool:
     return False
 
 
-def open_kprobe(program: int, function: str, returning: bool) -> int:
-    """Attach a kprobe (or kretprobe) program; returns the perf event's fd.  Raises OSError."""
+def open_kprobe(program: int, function: str) -> int:
+    """Attach a kprobe program; returns the perf event's fd.  Raises OSError."""
     try:
         kind = int((_PMU / "type").read_text())
     except OSError:
@@ -42,7 +42,7 @@ def open_kprobe(program: int, function: str, returning: bool) -> int:
         "<IIQQQQQIIQQ",
         kind,
         _ATTR_BYTES,
-        int(returning),
+        0,
         1,
         0,
         0,

@@ -184,14 +184,13 @@ class _Loading:
             directory = os.open(preflight.cgroup_mount() or "/sys/fs/cgroup", os.O_RDONLY)
             self._links.append(libbpf.link_cgroup(program, directory, hook.attach_type))
             os.close(directory)
-        elif hook.via in (Via.KPROBE, Via.KRETPROBE):
-            returning = hook.via is Via.KRETPROBE
-            self._links.append(open_kprobe(program, hook.target, returning))
+        elif hook.via is Via.KPROBE:
+            self._links.append(open_kprobe(program, hook.target))
         else:
             self._links.append(libbpf.open_tracing(program))
 
     def _load(self, hook: Hook) -> int:
-        plain = hook.via in (Via.KPROBE, Via.KRETPROBE)
+        plain = hook.via is Via.KPROBE
         typed = not plain and hook.via is not Via.CGROUP
         return libbpf.load_program(
             hook.program_type,

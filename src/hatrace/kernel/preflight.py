@@ -73,7 +73,7 @@ def has_btf() -> bool:
 
 def needed(rung: Rung) -> frozenset[str]:
     """The capabilities a process without root needs for a rung on this kernel."""
-    by_perf = any(hook.via in (Via.KPROBE, Via.KRETPROBE) for hook in rung.hooks)
+    by_perf = any(hook.via is Via.KPROBE for hook in rung.hooks)
     return frozenset({"CAP_SYS_ADMIN"}) if by_perf and admin_only() else rung.capabilities
 
 
@@ -98,15 +98,23 @@ def ask(rung: Rung) -> Answer:
 
 
 def refusal(rung: Rung) -> str:
-    """What the kernel says to the first hook of each kind; empty: they attach."""
+    """What the kernel says to the first hook of each kind; empty: they attach.
+
+    Of the others it is asked whether their targets exist: functions may be inlined or left out.
+    """
     libbpf.unlimit_memory()
     needed = [hook for hook in reversed(rung.hooks) if not hook.optional]
     first_of_a_kind = {hook.via: hook for hook in needed}
     btf = libbpf.Btf()
     try:
+        for hook in needed:
+            if hook.via is not Via.CGROUP:
+                btf.target(hook.via, hook.target)
         for hook in first_of_a_kind.values():
             if why := _try(hook, btf):
                 return f"{hook.via} {hook.target}: {why}"
+    except OSError as error:
+        return error.strerror or str(error)
     finally:
         btf.close()
     return ""
@@ -174,7 +182,7 @@ def _try(hook: Hook, btf: libbpf.Btf, code: bytes = b"") -> str:
     opened: list[int] = []
     try:
         code = code or (_READ_RETURN_1 if hook.via is Via.CGROUP else _READ_RETURN_0)
-        kprobe = hook.via in (Via.KPROBE, Via.KRETPROBE)
+        kprobe = hook.via is Via.KPROBE
         typed = not kprobe and hook.via is not Via.CGROUP
         opened.append(
             libbpf.load_program(
@@ -219,6 +227,5 @@ _LINKS: dict[Via, Callable[[int, Hook], int]] = {
     Via.TRACEPOINT: lambda program, _: libbpf.open_tracing(program),
     Via.FENTRY: lambda program, _: libbpf.open_tracing(program),
     Via.FEXIT: lambda program, _: libbpf.open_tracing(program),
-    Via.KPROBE: lambda program, hook: open_kprobe(program, hook.target, False),
-    Via.KRETPROBE: lambda program, hook: open_kprobe(program, hook.target, True),
+    Via.KPROBE: lambda program, hook: open_kprobe(program, hook.target),
 }

@@ -19,7 +19,6 @@ class Via(StrEnum):
     FENTRY = "fentry"
     FEXIT = "fexit"
     KPROBE = "kprobe"
-    KRETPROBE = "kretprobe"
     ITERATOR = "iter"
 
 
@@ -45,7 +44,7 @@ class Hook:
         if self.via is Via.CGROUP:
             by_value = self.function == "sock_release"
             return libbpf.PROG_CGROUP_SOCK if by_value else libbpf.PROG_CGROUP_SOCK_ADDR
-        if self.via in (Via.KPROBE, Via.KRETPROBE):
+        if self.via is Via.KPROBE:
             return libbpf.PROG_KPROBE
         return libbpf.PROG_TRACING
 
@@ -143,7 +142,7 @@ KPROBE = Rung(
     (
         *STATES,
         Hook("tcp_connect", Via.KPROBE, "tcp_connect", source="kprobe.bpf.c"),
-        Hook("inet_csk_accept", Via.KRETPROBE, "inet_csk_accept", source="kprobe.bpf.c"),
+        Hook("security_sock_graft", Via.KPROBE, "security_sock_graft", source="kprobe.bpf.c"),
         Hook("inet_release", Via.KPROBE, "inet_release", source="kprobe.bpf.c"),
         _unix("kprobe_unix_connect", Via.KPROBE, "unix_stream_connect"),
         *FOLLOWERS,
