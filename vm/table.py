@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from hatrace.kernel.rungs import LADDER
+
 if TYPE_CHECKING:
     from vm.matrix import Outcome
 
@@ -40,6 +42,7 @@ def page(outcomes: Sequence[Outcome], locked: Sequence[Outcome]) -> str:
         "bcc, and bullseye's HAProxy.\n",
         "## The ladder\n\n" + _grid(_ladder(outcomes, locked)),
         "## What a rung sees\n\n" + _grid(_facts(outcomes)),
+        "## What it says of itself that it cannot see\n\n" + _grid(_blind_spots()),
         CAPABILITIES + _grid(_capabilities(outcomes)),
     ]
     return "\n".join(parts)
@@ -79,6 +82,13 @@ def _facts(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
             by_kernel = ", ".join(f"{name}: {word}" for name, word in words.items())
             cells.append(by_kernel if differ else next(iter(words.values())))
         yield fact, *cells
+
+
+def _blind_spots() -> Iterator[tuple[str, ...]]:
+    """As in every capture's header; the facts above test them."""
+    yield "rung", "blind spots"
+    for rung in LADDER:
+        yield f"`{rung.name}`", "; ".join(rung.blind_spots)
 
 
 def _capabilities(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
