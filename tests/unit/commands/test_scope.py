@@ -13,7 +13,9 @@ import pytest
 from hatrace.commands import _scope
 from hatrace.commands._scope import members, nobody, settled
 from hatrace.errors import EnvironmentLacks, UsageError
+from hatrace.lab.stage import wait_until
 from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.sockets.names import comm
 
 GONE = str(2**22 - 1)
 NONE: frozenset[int] = frozenset()
@@ -60,6 +62,8 @@ def test_a_name_is_cut_as_the_kernel_cuts_it(tmp_path: Path) -> None:
     program = tmp_path / "a-name-of-twenty-one"
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([program, "60"]) as process:
+        # The kernel sets the name a moment after it has closed what execve() closes.
+        assert wait_until(lambda: comm(process.pid) == "a-name-of-twent")
         found = members(of(ScopeKind.COMM, program.name), NONE)
         process.kill()
     assert found == {process.pid}
