@@ -1,9 +1,4 @@
-"""Check sockets by process, address and port, and which of them are over.
-
-HAProxy runs one check of a server at a time: the next starts only after the socket of the
-one before is closed.  So of each check task (a server's health check, its agent check) at
-most one socket is held, and a socket is over at the latest when the next check starts.
-"""
+"""Check sockets by process, address and port, and what leaks of them by backend."""
 
 from __future__ import annotations
 
@@ -12,11 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hatrace.detectors.growth import total
-from hatrace.detectors.matching import Matcher, Word
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Attribution, Role
 from hatrace.model.finding import Confidence, Growth
-from hatrace.model.flow import Flow, State
+from hatrace.model.flow import Flow
 from hatrace.model.topology import Server
 from hatrace.model.world import World
 
@@ -207,53 +201,3 @@ def _limit_ms(server: Server) -> int:
     said = server.settings
     inter_ms = max(said.inter_ms or THRESHOLDS.default_inter_ms, said.downinter_ms or 0)
     return max(inter_ms, said.timeout_connect_ms or 0) + (said.timeout_check_ms or 0)
-
-
-def over(group: Group, world: World, matcher: Matcher, limits: Thresholds) -> tuple[Flow, ...]:
-    """The sockets whose check is over, oldest first."""
-    flows = [
-        flow
-        for flow in _unexplained(world, group)
-        if not (group.shared and _undecided(flow, world, matcher, limits))
-    ]
-    surplus = max(len(flows) - group.tasks, 0)
-    keys = {flow.key for flow in flows[:surplus]}
-    if group.tasks == 1:
-        keys |= {flow.key for flow in flows if _succeeded(flow, group, limits)}
-    return tuple(flow for flow in flows if flow.key in keys)
-
-
-def _succeeded(flow: Flow, group: Group, limits: Thresholds) -> bool:
-    """Whether a later check of the only task here has started."""
-    start_ns = flow.connect_ns or flow.born_ns
-    return group.latest_start_ns > start_ns + limits.order_ns
-
-
-def _undecided(flow: Flow, world: World, matcher: Matcher, limits: Thresholds) -> bool:
-    """Whether a socket where sessions go as well looks like a check's, and HAProxy, which
-    answers, has yet to say whether a stream has it: sessions may come in a check's rhythm."""
-    if flow.pid not in world.infos or world.attribution(flow).confidence is Confidence.CERTAIN:
-        return False
-    unasked = matcher.match(flow).word is Word.UNASKED
-    return unasked and world.now_ns - flow.born_ns < limits.asked_ns
-
-
-def _unexplained(world: World, group: Group) -> list[Flow]:
-    """Without those that may be sessions or idle connections in the server's pool."""
-    if not group.shared:
-        return list(group.flows)
-    unsure = group.said.confidence is Confidence.POSSIBLE
-    configured = world.configured.get(group.pid)
-    options = configured.options if configured is not None else ()
-    pooled = any("check-reuse-pool" in option for option in options)
-    explained = sum(
-        (one.idle_connections or 0) * (unsure or pooled) + (one.current_sessions or 0) * unsure
-        for one in group.servers
-    )
-    flows = []
-    for flow in group.flows:
-        if flow.state == State.ESTABLISHED and explained > 0:
-            explained -= 1
-        else:
-            flows.append(flow)
-    return flows

@@ -24,8 +24,8 @@ from hatrace.detectors.check_groups import (
     Thresholds,
     groups,
     leaks,
-    over,
 )
+from hatrace.detectors.check_over import over
 from hatrace.detectors.growth import growth, total
 from hatrace.detectors.halves import Shared
 from hatrace.detectors.known import Known, named

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hatrace.detectors.check_leak import CheckLeak
+from hatrace.model.event import Targets
 from hatrace.model.finding import Confidence, Finding, Severity
 from hatrace.model.flow import Flag, Flow, State
 from hatrace.model.topology import CheckSettings, CommandSocket
@@ -236,6 +237,34 @@ def test_where_show_sess_may_not_be_read_the_rhythm_must_do() -> None:
     assert not ask(detector, world, 12, scan)
     (finding,) = ask(detector, world, 30)
     assert finding.confidence is Confidence.LIKELY
+
+
+def clients(seconds: float, count: int) -> Targets:
+    """So many are connected to the frontend."""
+    ends = {"address": "192.0.2.200", "port": 80, "pid": 0}
+    return make.targets(make.at(seconds), make.target(7, inbound=True, open=count, **ends))
+
+
+def test_without_haproxys_word_each_client_may_have_a_socket() -> None:
+    """A database's pool in mode tcp: silent sockets to a port that is checked, too."""
+    world = table(make.servers(make.at(0), make.same_port_server()), clients(1, 40))
+    flows = [make.check_flow(0, rport=443, target=0) for _ in range(40)]
+    detector = CheckLeak(nothing_known)
+    assert not ask(detector, world, 60, make.open_scan(make.at(60), *flows))
+    flows += [make.check_flow(1 + 2 * n, rport=443, target=0) for n in range(6)]
+    (finding,) = ask(detector, world, 61, make.open_scan(make.at(61), *flows))
+    assert finding.count == 5
+
+
+def test_without_haproxys_word_kept_http_connections_may_be_a_pool() -> None:
+    server = make.same_port_server(
+        mode="http", settings=CheckSettings(inter_ms=2000, kind="http"), status=None
+    )
+    world = table(make.servers(make.at(0), server))
+    kept = [make.check_flow(1 + 2 * n, rport=443, target=0, sent_bytes=18) for n in range(9)]
+    assert not ask(CheckLeak(nothing_known), world, 20, make.open_scan(make.at(20), *kept))
+    dead = [make.half_closed(flow) for flow in kept]
+    assert ask(CheckLeak(nothing_known), world, 20, make.open_scan(make.at(20), *dead))
 
 
 def test_doubts_that_come_and_go_do_not_resolve_it() -> None:
