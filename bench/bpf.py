@@ -16,6 +16,7 @@ from functools import cache
 from pathlib import Path
 
 RUN_TIME = 0  # BPF_STATS_RUN_TIME, include/uapi/linux/bpf.h
+INFO_BYTES, NAME = 232, slice(64, 80)  # struct bpf_prog_info, there
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,20 @@ def _held_by(pid: int) -> Iterator[int]:
                 yield int(found[1])
     except (FileNotFoundError, ProcessLookupError):
         return  # it, or the fd, has gone meanwhile
+
+
+def name(program: int) -> str:
+    """What it was loaded as; empty if it has gone."""
+    fd = _libbpf().bpf_prog_get_fd_by_id(program)
+    if fd < 0:
+        return ""
+    info = ctypes.create_string_buffer(INFO_BYTES)
+    size = ctypes.c_uint32(INFO_BYTES)
+    try:
+        _checked(_libbpf().bpf_obj_get_info_by_fd(fd, info, ctypes.byref(size)), "ask a program")
+    finally:
+        os.close(fd)
+    return info.raw[NAME].rstrip(b"\0").decode()
 
 
 def run_time(programs: Iterable[int]) -> RunTime:

@@ -26,6 +26,18 @@ def of_session(session: int) -> Iterator[int]:
                 yield int(entry.name)
 
 
+def named(comm: str) -> Iterator[int]:
+    """All processes of this name."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                found = Path(entry, "comm").read_text().strip()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if found == comm:
+                yield int(entry.name)
+
+
 def cpu_s(session: int) -> float:
     """User and system time of the session's living processes so far; precision: a tick."""
     stats = [_stat(pid) for pid in of_session(session)]

@@ -103,7 +103,7 @@ def _cell(value: Spread | None, pattern: str) -> str:
 
 
 def render(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> str:
-    """A table that reads well in a terminal and in Markdown, and the ratios below it."""
+    """A table of the samples, and the ratios below it."""
     head = [
         "tool",
         f"{unit}s/s",
@@ -114,11 +114,16 @@ def render(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> str:
         "resident MB",
     ]
     lines = [row + [""] * (len(head) - len(row)) for row in rows(samples, tools)]
+    table = tabulate(head, lines)
+    below = [*failures(samples), *comparisons(samples, tools), *file_sizes(samples, tools, unit)]
+    return "\n".join([table, "", *below] if below else [table])
+
+
+def tabulate(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table that reads well in a terminal and in Markdown."""
     widths = [max(len(row[column]) for row in [head, *lines]) for column in range(len(head))]
     rule = ["-" * width for width in widths]
-    table = [_line(row, widths) for row in [head, rule, *lines]]
-    below = [*failures(samples), *comparisons(samples, tools), *file_sizes(samples, tools, unit)]
-    return "\n".join([*table, "", *below] if below else table)
+    return "\n".join(_line(row, widths) for row in [head, rule, *lines])
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:

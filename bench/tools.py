@@ -39,6 +39,8 @@ class Running:
 
     session: int
     programs: frozenset[int]
+    output: Path
+    """The file it writes, if it writes one; gone when it has ended."""
     output_bytes: int | None = None
     """Size of the file it wrote; known when it has ended."""
 
@@ -70,7 +72,7 @@ def attached(tool: Tool) -> Iterator[Running | None]:
         output, said = Path(folder, "out.hatrace"), Path(folder, "stderr")
         process = _start(tool, output, said)
         try:
-            running = Running(process.pid, _wait_until_attached(process, said))
+            running = Running(process.pid, _wait_until_attached(process, said), output)
             yield running
         finally:
             _end(process)
