@@ -55,13 +55,18 @@ def test_a_leak_is_named_live_and_the_same_from_its_capture(
     capture = tmp_path / "lab.hatrace"
     seconds = 3 * scenario.interval_s + ATTACH_S
     live = run("lab", *words, "-d", f"{seconds}s", "--json", "-o", str(capture))
-    assert (live.code, live.slugs) == (1, {the_slug(scenario)}), live.errors
+    assert live.code == 1, live.errors
+    assert scenario.expects is not None
+    true = {the_slug(scenario), *scenario.expects.also}
+    assert the_slug(scenario) in live.slugs <= true, live.slugs
     first = live.findings()[0]["finding"]
     waited_ns = first["at_ns"] - live.rows[0]["info"]["started_ns"]
     assert waited_ns <= (3 * scenario.interval_s + ATTACH_S) * SECOND_NS
     causes = [row["finding"]["cause"] for row in live.findings()]
     assert any(the_cause(scenario).lower() in cause.lower() for cause in causes), causes
-    assert sum(live.rows[-1]["losses"].values()) - live.rows[-1]["losses"]["at_ns"] == 0
+    lost = live.rows[-1]["losses"]
+    # An end that was told late (`overwritten`) is not lost.
+    assert sum(lost.values()) - lost["at_ns"] - lost["overwritten"] == 0
     replayed = run("replay", "--json", str(capture))
     assert finding_lines(replayed) == finding_lines(live)
     assert replayed.code == live.code
@@ -118,7 +123,7 @@ def test_a_standing_leak_is_named_at_once_and_as_older_than_hatrace(leaking: Run
     at_once = [
         row["finding"] for row in ended.findings() if row["finding"]["at_ns"] == first["at_ns"]
     ]
-    assert sum(finding["preexisting"] for finding in at_once) >= 16
+    assert sum(finding["preexisting"] for finding in at_once) >= 8, "each server's, at least"
     assert (ended.code, ended.rows[-1]["type"], ended.errors) == (130, "end", "")
 
 
