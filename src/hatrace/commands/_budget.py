@@ -9,6 +9,7 @@ its end.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from hatrace.model.event import DETAIL, OWN, PACE, Trouble
 
 SECOND_NS = 1_000_000_000
 TICK_S = 1.0
+LONGEST_S = 16.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +144,26 @@ class _Share:
         if self.level > self._least:
             self.level -= 1
             self._changed_ns = self._eased_ns = now_ns
+
+
+class Pace:
+    """When to look again at what costs by the number of open flows: it may take a small share.
+
+    On most hosts a look is cheap, and the least time decides.  The cheapest of the last three
+    looks counts: a loaded host's take longer now and then, and the first ones have more to do.
+    """
+
+    def __init__(self, calm_share: float, busy_share: float) -> None:
+        self._calm_share, self._busy_share = calm_share, busy_share
+        self._costs: deque[float] = deque(maxlen=3)
+
+    def took(self, cost_s: float) -> None:
+        """A look took so much CPU."""
+        self._costs.append(cost_s)
+
+    def wait_s(self, calm: bool, least_s: float) -> float:
+        """Time from one look to the next; ``calm``: nothing is suspected, so it may be long."""
+        if len(self._costs) < 3:
+            return least_s
+        share = self._calm_share if calm else self._busy_share
+        return max(least_s, min(min(self._costs) / share, LONGEST_S))

@@ -26,6 +26,16 @@ def crowded(seen: CommandSockets, socket: CommandSocket) -> str | None:
 
 
 def guard() -> Guard:
-    """For a command that asks from one thread: the sockets as they are at each question."""
+    """For one thread that asks: the sockets as they are at each question.
+
+    Holders are looked for only where the listener cannot be told without them.
+    """
     finder = Finder()
-    return lambda socket: crowded(command_sockets([socket], finder), socket)
+
+    def ask(socket: CommandSocket) -> str | None:
+        seen = command_sockets([socket], None)
+        if not any(one.inode for one in seen.sockets):
+            seen = command_sockets([socket], finder)
+        return crowded(seen, socket)
+
+    return ask

@@ -29,6 +29,8 @@ class Feedback:
         self._probes, self._sampler = probes, sampler
         self._watched: dict[int, int] = {}
         self.suspects = False
+        self.inodes: frozenset[int] = frozenset()
+        """Sockets of the open flows of the latest scan."""
         self.criteria = Criteria()
 
     def accept(self, event: Event, world: World, verdict: Verdict) -> None:
@@ -38,6 +40,7 @@ class Feedback:
             flow.held and flow.condition(world.now_ns) in (Condition.GHOST, Condition.HALF_CLOSED)
             for flow in world.open.values()
         )
+        self.inodes = frozenset(flow.inode for flow in world.open.values() if flow.inode)
         self._watch_checks(world)
         self._confirm(world)
 

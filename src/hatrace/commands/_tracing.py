@@ -15,8 +15,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Self
 
-from hatrace.commands._budget import TICK_S, Budget, Limits
-from hatrace.commands._crowd import crowded
+from hatrace.commands._budget import TICK_S, Budget, Limits, Pace
+from hatrace.commands._crowd import guard
 from hatrace.commands._feedback import Feedback
 from hatrace.commands._own_cost import OwnCost
 from hatrace.commands._scope import members, nobody, pids_of
@@ -53,8 +53,11 @@ BATCH_BYTES = 1 << 20
 """So much of the ring is used when its flows are taken between ticks: 5,461 of them."""
 CALLERS = 64
 """Of those who call HAProxy's command-line sockets, the latest so many are kept."""
-INVENTORY_TICKS = 5
-"""Every fd in scope is listed this often, and at each tick while there are suspects."""
+INVENTORY_S, URGENT_INVENTORY_S = 5.0, 0.9
+"""Every fd in scope is listed this often; while there are suspects, at each tick."""
+CALM_SHARE, BUSY_SHARE = 0.015, 0.1
+"""Of one CPU, for looking at what is open: with 100,000 open flows and nothing wrong, not each
+second.  Inventories may take half of that again."""
 
 
 AnyProbes = Probes | SampledProbes
@@ -79,12 +82,16 @@ class Tracing:
         self._limits = limits or Limits()
         self._cost = OwnCost(lambda: self._probes.bpf_cost(), bpf_stats)
         self._sockets = Finder()
+        self._guard = guard()
         self._sampler = Sampler(
             sorted(pids_of(scope)), self._crowded, check_events=check_events, logs=logs
         )
         self._troubles: dict[str, Trouble] = {}
         self._calls: tuple[CommandCalls, ...] = ()
         self._followed: frozenset[int] = frozenset()
+        self._looks = Pace(CALM_SHARE, BUSY_SHARE)
+        self._inventories = Pace(CALM_SHARE / 2, BUSY_SHARE / 2)
+        self._inventory_s = self._inventory_cost_s = 0.0
 
     def __enter__(self) -> Self:
         self.began_ns, self.began_unix_ns = time.monotonic_ns(), time.time_ns()
@@ -151,19 +158,21 @@ class Tracing:
     def events(self, go_on: Callable[[], bool]) -> Iterator[Event]:
         """Everything that happens until ``go_on`` says no; it is called between drains."""
         yield from self._early
-        next_tick_s, ticks = time.monotonic(), 0
+        next_tick_s = time.monotonic()
         while True:
             due = time.monotonic() >= next_tick_s
             yield from self._news(0 if due else BATCH_BYTES)
             if due:
-                yield from self._picture(ticks)
-                next_tick_s = max(next_tick_s + self._budget.tick_s, time.monotonic())
-                ticks += 1
+                began_s = time.thread_time()
+                yield from self._picture()
+                self._looks.took(time.thread_time() - began_s - self._inventory_cost_s)
+                wait_s = self._looks.wait_s(not self.feedback.suspects, self._budget.tick_s)
+                next_tick_s = max(next_tick_s + wait_s, time.monotonic())
             if not go_on():
                 break
             time.sleep(max(0.0, min(DRAIN_S, next_tick_s - time.monotonic())))
         yield from self._news(0)
-        yield from self._picture(0)
+        yield from self._picture(last=True)
 
     def _news(self, least_bytes: int) -> Iterator[Event]:
         records = self._probes.drain(least_bytes)
@@ -171,16 +180,15 @@ class Tracing:
             yield Finished(time.monotonic_ns(), records)
         yield from self._sampler.drain()
 
-    def _picture(self, ticks: int) -> Iterator[Event]:
+    def _picture(self, last: bool = False) -> Iterator[Event]:
         """What is true now, closed by a Tick."""
         self._follow(self._in_scope())
-        held: tuple[Holder, ...] = ()
-        if ticks % INVENTORY_TICKS == 0 or self.feedback.suspects:
-            held = self._probes.inventory()
+        held = self._inventory(last)
+        if held is not None:
             names = {pid: comm(pid) for pid in {holder.pid for holder in held}}
             yield Holders(time.monotonic_ns(), held, names)
         yield host_counters()
-        yield from self._attempt("command-sockets", lambda: self._command_socket_event(held))
+        yield from self._attempt("command-sockets", lambda: self._command_socket_event(held or ()))
         yield from self._command_clients()
         records, matched = self._probes.scan(self.feedback.criteria)
         yield Open(time.monotonic_ns(), records, matched)
@@ -192,6 +200,19 @@ class Tracing:
         yield from self._within_budget(gone)
         yield self._cost.event(gone)
         yield Tick(time.monotonic_ns())
+
+    def _inventory(self, last: bool) -> tuple[Holder, ...] | None:
+        """Who holds what, if it is time to ask: at the start, at the end, now and then."""
+        calm = not self.feedback.suspects
+        wait_s = self._inventories.wait_s(calm, INVENTORY_S if calm else URGENT_INVENTORY_S)
+        now_s, began_s = time.monotonic(), time.thread_time()
+        self._inventory_cost_s = 0.0
+        if now_s < self._inventory_s + wait_s and self._inventory_s and not last:
+            return None
+        held = self._probes.inventory(wanted=self.feedback.inodes)
+        self._inventory_s, self._inventory_cost_s = now_s, time.thread_time() - began_s
+        self._inventories.took(self._inventory_cost_s)
+        return held
 
     def _within_budget(self, gone: int) -> Iterator[Event]:
         """Less detail, or more again, and the sources do as it says."""
@@ -233,7 +254,7 @@ class Tracing:
     def _crowded(self, socket: CommandSocket) -> str | None:
         """Asked in the sampler's thread, of the sockets as they are now."""
         try:
-            return crowded(command_sockets([socket], Finder()), socket)
+            return self._guard(socket)
         except HatraceError as error:
             return f"its connections cannot be counted: {error}"
 

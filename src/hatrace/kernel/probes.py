@@ -10,7 +10,7 @@ import mmap
 import secrets
 import struct
 import time
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,8 +68,10 @@ class Probes:
         """The pids in scope, forks and execs included."""
         return frozenset(_U32.unpack(key)[0] for key in self._maps[MapId.TGIDS])
 
-    def inventory(self) -> tuple[Holder, ...]:
+    def inventory(self, *, wanted: Container[int] | None = None) -> tuple[Holder, ...]:
         """Every socket fd of the processes in scope; adopts their TCP sockets into the table.
+
+        With ``wanted``, of established TCP connections only those of these inodes are told.
 
         The first time it runs twice, at first (HZ not known yet) for listeners alone: they
         tell which side an adopted socket is.
@@ -77,7 +79,8 @@ class Probes:
         if not self._config.hz:
             libbpf.read_iterator(self._loaded.iterators["inventory"])
             self._learn_hz()
-        return tuple(wire.holders(libbpf.read_iterator(self._loaded.iterators["inventory"])))
+        records = libbpf.read_iterator(self._loaded.iterators["inventory"])
+        return tuple(wire.holders(records, wanted))
 
     def _learn_hz(self) -> None:
         """HZ from jiffies: they start 300 s before they wrap 32 bits (INITIAL_JIFFIES)."""

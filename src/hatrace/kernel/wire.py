@@ -5,11 +5,14 @@ tests/unit/kernel/test_wire.py compiles flow.h and compares every offset with th
 
 from __future__ import annotations
 
+import socket
 import struct
-from collections.abc import Iterable
+from array import array
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from hatrace.model.event import CommandCalls, Holder, Losses, Target
+from hatrace.model.flow import State
 
 CONFIG = struct.Struct("<QQIIII16s")
 """secret, cgroup_id, cgroup_level, scope, summary, hz, comm."""
@@ -29,6 +32,12 @@ UNIX_CALLER = struct.Struct("<II")
 """pid, path."""
 UNIX_CALLS = struct.Struct("<QQ16s")
 """connects, last_ns, comm."""
+
+ESTABLISHED = frozenset(
+    struct.unpack("=I", struct.pack("=HBB", family, socket.IPPROTO_TCP, State.ESTABLISHED))[0]
+    for family in (socket.AF_INET, socket.AF_INET6)
+)
+"""What family, protocol and state of `HELD` make together."""
 
 SCOPE_TGIDS, SCOPE_CGROUP, SCOPE_ALL = 0, 1, 2
 SCAN_LIMIT = 4096
@@ -126,7 +135,21 @@ def command_calls(path: str, pid: int, calls: bytes) -> CommandCalls:
     return CommandCalls(path, pid, name, connects, last_ns)
 
 
-def holders(records: bytes) -> Iterable[Holder]:
-    """The socket fds of an inventory."""
-    for pid, fd, inode, _, _, _ in HELD.iter_unpack(records):
+def holders(records: bytes, wanted: Container[int] | None = None) -> Iterable[Holder]:
+    """The socket fds of an inventory.
+
+    With ``wanted``, of established TCP connections, which most are, only those of these inodes.
+    """
+    if wanted is None:
+        kept: Iterable[int] = range(len(records) // HELD.size)
+    else:
+        words = array("I", records)
+        kinds, inodes = words[3::4], words[2::4]
+        kept = [
+            number
+            for number, kind in enumerate(kinds)
+            if kind not in ESTABLISHED or inodes[number] in wanted
+        ]
+    for number in kept:
+        pid, fd, inode, _, _, _ = HELD.unpack_from(records, number * HELD.size)
         yield Holder(pid, fd, inode)

@@ -24,9 +24,12 @@ _TEMPORARY = re.compile(r"\.\d+\.tmp$")
 
 
 def command_sockets(
-    sockets: Collection[CommandSocket], finder: Finder, known: Iterable[Holder] = ()
+    sockets: Collection[CommandSocket], finder: Finder | None, known: Iterable[Holder] = ()
 ) -> CommandSockets:
     """Everything on these command-line sockets now; pass the same ``finder`` each time.
+
+    Without a finder nobody looks for holders, which takes longest; a listener's inode is then
+    told only where no other has its name.
 
     ``known``: holders that were just read anyway (those of HAProxy's processes), which
     saves reading them again.  Listeners' inodes are filled in where they can be told.
@@ -35,7 +38,7 @@ def command_sockets(
     """
     at_ns = time.monotonic_ns()
     found = _unix_of(sockets)
-    held = finder.find([unix.inode for unix in found], known)
+    held = finder.find([unix.inode for unix in found], known) if finder else {}
     holders = tuple(holder for inode in sorted(held) for holder in held[inode])
     return CommandSockets(
         at_ns,

@@ -8,7 +8,7 @@ network namespace only), which gives each flow's end and its bytes at once.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Container, Iterable
 from dataclasses import replace
 
 from hatrace.errors import HatraceError
@@ -103,12 +103,15 @@ class SampledProbes:
         """The pids in scope, their children included."""
         return frozenset(with_children(self._followed | members(self._scope)) - self._left)
 
-    def inventory(self, pids: Collection[int] = ()) -> tuple[Holder, ...]:
+    def inventory(
+        self, pids: Collection[int] = (), *, wanted: Container[int] | None = None
+    ) -> tuple[Holder, ...]:
         """Every socket fd in scope, ``pids`` included; `flows` has the flows.
 
         As of now the first time and when ``pids`` are new, else as of the last look that
-        its cost allowed.
+        its cost allowed.  ``wanted`` is for rungs which look at each fd: here all is known.
         """
+        del wanted
         if not self._looked or not self._followed.issuperset(pids):
             self.follow(pids)
             self._look()

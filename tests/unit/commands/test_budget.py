@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
-from hatrace.commands._budget import SECOND_NS, TICK_S, Budget, Limits
+from hatrace.commands._budget import LONGEST_S, SECOND_NS, TICK_S, Budget, Limits, Pace
 from hatrace.model.event import DETAIL, OWN, PACE, Trouble
 
 RATE, SHARE = 1_000.0, 0.05
@@ -117,3 +117,26 @@ def test_in_summary_from_the_start_there_is_no_detail_to_lose() -> None:
     assert steps(run.spend(4, share=SHARE * 2)) == [(PACE, False)]
     assert steps(run.spend(60)) == [(PACE, True)]
     assert run.budget.summary
+
+
+def waits(costs_s: Iterable[float], calm: bool = True) -> list[float]:
+    pace, found = Pace(0.02, 0.1), []
+    for cost_s in costs_s:
+        pace.took(cost_s)
+        found.append(pace.wait_s(calm, 1.0))
+    return found
+
+
+def test_cheap_looks_come_at_their_time() -> None:
+    assert waits([0.5, 0.01, 0.012, 0.019]) == [1.0] * 4
+
+
+def test_dear_looks_take_their_share() -> None:
+    assert waits([0.04] * 4) == [1.0, 1.0, 2.0, 2.0]
+    assert waits([0.04] * 4, calm=False) == [1.0] * 4
+    assert waits([0.4] * 3, calm=False)[-1] == 4.0
+    assert waits([9.0] * 3)[-1] == LONGEST_S
+
+
+def test_one_look_that_took_long_changes_nothing() -> None:
+    assert waits([0.01, 0.01, 2.0, 0.01]) == [1.0] * 4

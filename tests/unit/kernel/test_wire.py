@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import socket
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -253,3 +254,24 @@ def test_losses_of_all_cpus() -> None:
 def test_holders() -> None:
     records = wire.HELD.pack(1, 2, 3, 2, 6, 1) + wire.HELD.pack(4, 5, 6, 1, 0, 1)
     assert [(h.pid, h.fd, h.inode) for h in wire.holders(records)] == [(1, 2, 3), (4, 5, 6)]
+
+
+def test_of_established_connections_only_the_wanted_holders() -> None:
+    tcp, listening, closed, established = socket.IPPROTO_TCP, 10, 7, 1
+    records = b"".join(
+        wire.HELD.pack(1, fd, 100 + fd, family, protocol, state)
+        for fd, (family, protocol, state) in enumerate(
+            [
+                (socket.AF_INET, tcp, established),
+                (socket.AF_INET6, tcp, established),
+                (socket.AF_INET, tcp, listening),
+                (socket.AF_INET6, tcp, closed),
+                (socket.AF_INET, socket.IPPROTO_UDP, established),
+                (socket.AF_UNIX, 0, established),
+            ]
+        )
+    )
+    assert [one.fd for one in wire.holders(records)] == [0, 1, 2, 3, 4, 5]
+    assert [one.fd for one in wire.holders(records, ())] == [2, 3, 4, 5]
+    assert [one.fd for one in wire.holders(records, {101})] == [1, 2, 3, 4, 5]
+    assert not list(wire.holders(b"", ()))
