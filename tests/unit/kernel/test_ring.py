@@ -23,7 +23,7 @@ class Kernel:
     """The producer's end."""
 
     def __init__(self, fd: int) -> None:
-        self._memory = mmap.mmap(fd, 2 * PAGE + SIZE)
+        self._memory = mmap.mmap(fd, 2 * PAGE + 2 * SIZE)
         self.produced = 0
 
     def put(self, record: bytes, bits: int = 0) -> int:
@@ -42,8 +42,10 @@ class Kernel:
         return struct.unpack_from("<Q", self._memory)[0]
 
     def _write(self, at: int, data: bytes) -> None:
+        """The real one maps the same pages twice."""
         for number, byte in enumerate(data, at):
-            self._memory[2 * PAGE + number % SIZE] = byte
+            for copy in (0, SIZE):
+                self._memory[2 * PAGE + copy + number % SIZE] = byte
 
     def close(self) -> None:
         self._memory.close()
@@ -52,7 +54,7 @@ class Kernel:
 @pytest.fixture
 def ends() -> Iterator[tuple[Kernel, Ring]]:
     fd = os.memfd_create("ring")
-    os.truncate(fd, 2 * PAGE + SIZE)
+    os.truncate(fd, 2 * PAGE + 2 * SIZE)
     kernel, ring = Kernel(fd), Ring(fd, SIZE)
     yield kernel, ring
     ring.close()
