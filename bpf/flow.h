@@ -44,7 +44,7 @@ struct flow {
 	__u8 comm[16];		/* of pid, when it connected or accepted */
 	__u32 pid;		/* tgid which owns it; 0 unknown */
 	__u32 closer;		/* tgid which let go last; 0 still held */
-	__u32 inode;		/* of the socket's file; 0 if it ended before a scan saw it */
+	__u32 inode;		/* of the socket's file; 0 unless a scan saw it open */
 	__u32 netns;		/* inode of the network namespace */
 	__u32 target;		/* index of the target it counts for */
 	__u32 unread_bytes;	/* received, not read; of a listener: connections waiting */

@@ -50,6 +50,13 @@ struct address {
 	u64 words[2];
 };
 
+/* In two words: where they start is a multiple of 8, which memcpy() of bytes cannot know. */
+static inline void copy_address(u8 *to, const u8 *from)
+{
+	((u64 *)to)[0] = ((u64 *)from)[0];
+	((u64 *)to)[1] = ((u64 *)from)[1];
+}
+
 static inline void map_v4(u8 *to, u32 address)
 {
 	__builtin_memset(to, 0, 10);
@@ -87,10 +94,15 @@ static inline u32 target_of(struct flow *f)
 	struct losses *l;
 	u32 *known, index;
 
-	key.direction = !!(f->flags & FLOW_ACCEPTED);
-	__builtin_memcpy(key.addr, key.direction ? f->laddr : f->raddr, 16);
-	key.port = key.direction ? f->lport : f->rport;
-	key.pid = key.direction ? 0 : f->pid;
+	if (f->flags & FLOW_ACCEPTED) {
+		key.direction = INBOUND;
+		copy_address(key.addr, f->laddr);
+		key.port = f->lport;
+	} else {
+		copy_address(key.addr, f->raddr);
+		key.port = f->rport;
+		key.pid = f->pid;
+	}
 	key.netns = f->netns;
 	known = map_get(MAP(MAP_TARGET_INDEX), &key);
 	if (known)
@@ -529,8 +541,6 @@ static inline void on_release(u64 sk)
 		}
 		own(f, tgid);
 	}
-	if (!f->inode) /* accept() of fentry and kprobe comes before it has a file */
-		f->inode = inode_of(PEEK((struct sock *)sk, sk_socket));
 	f->released_ns = now_ns();
 	f->closer = tgid;
 }

@@ -259,13 +259,6 @@ class TestWorkload:
             assert bool(flow.established_ns) == established, expected
             assert bool(flow.released_ns) == (expected.closer is not None), expected
 
-    def test_inode(self, run: Run, sees: Callable[..., None]) -> None:
-        sees("inode of the socket's file, where it had one")
-        has_file = wrong(run, lambda flow: bool(flow.inode), lambda e: e.kind != "unaccepted")
-        assert has_file == []
-        inodes = [flow.inode for flow in run.flows if flow.inode]
-        assert len(inodes) == len(set(inodes))
-
     def test_namespace(self, run: Run, sees: Callable[..., None]) -> None:
         sees("network namespace")
         assert {flow.netns for flow in run.flows} == {Path("/proc/self/ns/net").stat().st_ino}
@@ -277,7 +270,7 @@ def facts_of(run: Run) -> list[tuple[object, ...]]:
         (
             expected.case, expected.kind, flow.pid == run.pid, bool(flow.closer), flow.sent_bytes,
             flow.received_bytes, Flag(flow.flags), flow.error, flow.family, flow.state,
-            bool(flow.inode), bool(flow.established_ns), bool(flow.fin_ns), bool(flow.released_ns),
+            bool(flow.established_ns), bool(flow.fin_ns), bool(flow.released_ns),
         )
         for expected, flow in run.pairs()
     )  # fmt: skip
@@ -325,6 +318,11 @@ def reset(link: socket.socket) -> None:
 
 class TestOpen:
     """What a scan says of sockets that are open."""
+
+    def test_inode(self, probes: Probes, opened: ExitStack, sees: Callable[..., None]) -> None:
+        sees("inode of the socket's file, while it is open")
+        ends = pair(opened)
+        assert {seen(probes, end).lport for end in ends} == {end.getsockname()[1] for end in ends}
 
     def test_owner_of_an_accept_without_address(
         self, rung: str, probes: Probes, opened: ExitStack, sees: Callable[..., None]

@@ -95,7 +95,7 @@ FIELDS = (
     Field("comm", "16s", "", "name of pid when it connected or accepted, NUL-padded"),
     Field("pid", "I", "", "process (tgid) which owns it; 0 unknown"),
     Field("closer", "I", "", "process (tgid) which let go last; 0 still held"),
-    Field("inode", "I", "", "inode of the socket's file; 0 if it ended before a scan saw it"),
+    Field("inode", "I", "", "inode of the socket's file; 0 unless a scan saw it open"),
     Field("netns", "I", "", "inode of its network namespace"),
     Field("target", "I", "", "index of the target it counts for"),
     Field("unread_bytes", "I", "bytes", "received, not read; of a listener: connections waiting"),
