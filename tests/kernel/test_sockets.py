@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import array
-import itertools
 import os
 import re
 import socket
@@ -35,8 +34,21 @@ from hatrace.sockets.tcp_diag import surroundings
 
 pytestmark = pytest.mark.kernel
 
-PORTS = itertools.count(21000)
 ME = os.getpid()
+
+
+def free_ports() -> Iterator[int]:
+    """Below the ephemeral range, where an accepted end is told from its port."""
+    for port in range(20000, 32000):
+        with socket.socket() as probe:
+            try:
+                probe.bind(("", port))
+            except OSError:
+                continue
+        yield port
+
+
+PORTS = free_ports()
 
 
 def time_wait_has_room() -> bool:
