@@ -34,7 +34,8 @@ class Thresholds:
     held_ns: int = 3 * SECOND_NS
     """A command is answered within milliseconds, a slow one within a second."""
     settled_ns: int = SECOND_NS * 9 // 10
-    """The same connections in two samples a second apart: no burst of short commands."""
+    """The same connections in two samples a second apart: no burst of short commands; those
+    which were there before hatrace are older still."""
     full_share: float = 0.7
     """Seven of ten: three are left for the tools that every reload and alarm starts."""
     queue_ns: int = 2 * SECOND_NS
@@ -89,7 +90,9 @@ class MasterSocket:
         held = [
             slot
             for slot in service.slots
-            if sample.at_ns - slot.first_ns >= self._limits.held_ns and not is_hatrace(world, slot)
+            if sample.at_ns - slot.first_ns
+            >= (self._limits.settled_ns if slot.preexisting else self._limits.held_ns)
+            and not is_hatrace(world, slot)
         ]
         rate = growth(
             [slot.first_ns for slot in held if not slot.preexisting],
@@ -99,13 +102,14 @@ class MasterSocket:
         ahead = forecast.forecast(
             f"slots of the {service.name}", len(service.slots), service.limit, rate
         )
-        severity = self._severity(service, held, rate, ahead.seconds_left, sample.at_ns)
+        process = world.processes.get(service.socket.pid)
+        stopped = process is not None and process.stopped
+        severity = self._severity(service, held, rate, ahead.seconds_left, sample.at_ns, stopped)
         if severity is None:
             return None
         shown = held or list(service.slots)
         cause = _cause(world, service, shown, sample.at_ns)
         subject = self._memory.subject(service.name, service.socket.pid)
-        process = world.processes.get(service.socket.pid)
         marks = slot_words.signature(service, cause)
         return Finding(
             slug=self.slug,
@@ -135,8 +139,9 @@ class MasterSocket:
         rate: Growth | None,
         seconds_left: float | None,
         at_ns: int,
+        stopped: bool,
     ) -> Severity | None:
-        """``None``: nothing to say."""
+        """``None``: nothing to say, as of the command under way when a process was stopped."""
         if self._is_full(service, at_ns):
             return Severity.CRITICAL
         left = [slot for slot in held if slot.left]
@@ -149,7 +154,7 @@ class MasterSocket:
         ):
             return Severity.WARNING
         kept = any(at_ns - slot.first_ns >= self._limits.left_ns for slot in left)
-        return Severity.NOTICE if kept else None
+        return Severity.NOTICE if kept and not stopped else None
 
     def _is_full(self, service: Service, at_ns: int) -> bool:
         """Whether the next client is not served: no slot free, or nobody accepts."""

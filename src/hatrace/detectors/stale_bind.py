@@ -11,7 +11,7 @@ of the current configuration.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -35,6 +35,9 @@ class Thresholds:
     handover_ns: int = 12 * SECOND_NS
     """An old worker closes its listeners when it is told of the reload, within a second; the
     fd tables are listed every five seconds, and the last word may be that old."""
+    standing_ns: int = SECOND_NS
+    """A listener that was there before hatrace, seen twice, and no reload for a handover's
+    time: it was not handed over."""
     sample: int = 20
 
 
@@ -86,11 +89,15 @@ class StaleBind:
 
     def _lasts(self, world: World, one: Stale) -> bool:
         """Longer than a handover takes, by the generations or else by what we saw."""
-        since = self._first[one.holder.pid, one.listener.inode]
+        first = self._first[one.holder.pid, one.listener.inode]
+        newest = max((each.started_ns for each in current_workers(world)), default=0)
+        settled = world.now_ns - newest >= self._limits.handover_ns
+        if settled and one.listener.preexisting and one.cause is not Cause.OLD:
+            return world.now_ns - first >= self._limits.standing_ns
         if one.cause is Cause.OLD:
             retired = retired_ns(world, one.holder)
-            since = min(since, retired) if retired is not None else since
-        return world.now_ns - since >= self._limits.handover_ns
+            first = min(first, retired) if retired is not None else first
+        return world.now_ns - first >= self._limits.handover_ns
 
     def _finding(self, world: World, found: Sequence[Stale]) -> Finding:
         holder, cause = found[0].holder, found[0].cause
@@ -129,14 +136,12 @@ def _stale(world: World) -> Iterable[Stale]:
     """Listeners of HAProxy that are held by somebody who should not."""
     listeners = [one for one in world.open.values() if one.state == State.LISTEN and one.held]
     listeners.sort(key=lambda one: (one.lport, one.laddr, one.inode, one.id))
-    at_port: dict[int, list[Flow]] = {}
-    for one in listeners:
-        at_port.setdefault(one.lport, []).append(one)
+    succeeded = _succeeded(world, listeners)
     for one in listeners:
         holders = holding(world, one)
         current = [process for process in holders if process.kind in CURRENT]
         for process in holders:
-            cause = _why(world, process, one, holders, at_port)
+            cause = _why(world, process, one, holders, succeeded)
             if cause is not None:
                 inherited = any(other.pid != process.pid for other in current)
                 yield Stale(one, process, cause, _wanted(world, one), inherited)
@@ -147,31 +152,31 @@ def _why(
     process: Process,
     one: Flow,
     holders: Sequence[Process],
-    at_port: Mapping[int, Sequence[Flow]],
+    succeeded: Collection[int],
 ) -> Cause | None:
     if process.kind is Kind.OLD_WORKER:
         return Cause.OLD
     if process.kind is Kind.MASTER:
         alone = len(holders) == 1 and not _is_command_socket(world, one)
         return Cause.MASTER if alone and current_workers(world) else None
-    if process.kind is Kind.STANDALONE and _succeeded(world, process, one, at_port[one.lport]):
+    if process.pid in succeeded:
         return Cause.GENERATION
     return None
 
 
-def _succeeded(world: World, process: Process, one: Flow, others: Sequence[Flow]) -> bool:
-    """Whether a later process of the same configuration listens at the same address."""
-    for other in others:
-        for later in holding(world, other):
-            if (
-                later.pid != process.pid
-                and later.kind is Kind.STANDALONE
-                and later.started_ns > process.started_ns
-                and other.laddr == one.laddr
-                and set(later.config_files) & set(process.config_files)
-            ):
-                return True
-    return False
+def _succeeded(world: World, listeners: Iterable[Flow]) -> set[int]:
+    """Processes without a master of whose addresses a later one of the same files has one."""
+    at: dict[tuple[bytes, int], list[Process]] = {}
+    for one in listeners:
+        found = at.setdefault((one.laddr, one.lport), [])
+        found += [each for each in holding(world, one) if each.kind is Kind.STANDALONE]
+    return {
+        older.pid
+        for found in at.values()
+        for older in found
+        for later in found
+        if later.started_ns > older.started_ns and set(later.config_files) & set(older.config_files)
+    }
 
 
 def _is_command_socket(world: World, one: Flow) -> bool:
@@ -210,7 +215,7 @@ def _claim(holder: Process, cause: Cause, found: Sequence[Stale]) -> str:
             if deleted
             else "",
             f"{words.several(len(wanted), 'of these takes', 'of these take')} connections away"
-            " from the current worker"
+            " from the current process"
             if wanted
             else "",
             f"{words.several(waiting, 'connection waits', 'connections wait')} there unserved"

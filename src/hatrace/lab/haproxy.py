@@ -12,11 +12,14 @@ from pathlib import Path
 from hatrace.errors import EnvironmentLacks
 from hatrace.haproxy.runtime import Client, NoAnswer
 from hatrace.lab import builds
-from hatrace.lab.stage import Stage, wait_until
+from hatrace.lab.stage import Stage, stop, wait_until
 from hatrace.model.topology import CommandSocket
 
 RELOAD_S = 40.0
 """Waiting for a stopped old worker to hand over its listeners takes most of it."""
+
+CONNECTED = "03"
+"""State in /proc/net/unix."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,17 @@ class HAProxy:
     def worker(self) -> int:
         """The pid of the worker which answers now; 0: none does."""
         return _pid_in(self.ask("show info"))
+
+    def stop_worker(self) -> int:
+        """SIGSTOP for its worker, in the middle of nothing; its pid.
+
+        What asked for the pid has left, and the worker must see that before it is stopped.
+        """
+        worker = self.worker()
+        if not wait_until(lambda: not _connected(self.stats)):
+            raise EnvironmentLacks("the lab's HAProxy keeps a client that left", str(self.stats))
+        stop(worker)
+        return worker
 
     def reload(self) -> int:
         """Have the master read the configuration again; the new worker's pid."""
@@ -115,6 +129,12 @@ def _serving(stage: Stage, instance: HAProxy, child: subprocess.Popen[bytes], lo
 def master_path(stage: Stage, name: str = "haproxy") -> Path:
     """Where the master's command-line socket will be."""
     return stage.directory / f"{name}-master.sock"
+
+
+def _connected(path: Path) -> bool:
+    """Whether a server has a connection at a UNIX socket; the kernel's name may end otherwise."""
+    rows = (row.split() for row in Path("/proc/net/unix").read_text().splitlines())
+    return any(len(row) > 7 and row[5] == CONNECTED and str(path) in row[7] for row in rows)
 
 
 def _pid_in(info: str) -> int:

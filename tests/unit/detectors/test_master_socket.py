@@ -154,6 +154,17 @@ def test_three_dead_slots_are_a_warning_one_a_notice() -> None:
     assert warning.severity is Severity.WARNING
 
 
+def test_the_command_under_way_when_a_worker_was_stopped_is_no_leak() -> None:
+    stopped = make.processes(make.at(0), make.process(make.MASTER, stopped=True))
+    samples = [(second, held(orphaned=1)) for second in range(40)]
+    assert not watch(*samples, world=table(stopped))
+
+
+def test_what_was_held_before_hatrace_is_named_at_the_second_look() -> None:
+    (finding,) = steadily(held(7), 2)
+    assert finding.preexisting == 7
+
+
 def test_a_queue_before_free_slots_means_nobody_accepts() -> None:
     (finding,) = steadily(held(waiting=2))
     assert finding.severity is Severity.CRITICAL

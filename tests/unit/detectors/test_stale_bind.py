@@ -5,7 +5,7 @@ from __future__ import annotations
 from hatrace.detectors.stale_bind import StaleBind
 from hatrace.flows.table import Table
 from hatrace.model.finding import Confidence, Severity
-from hatrace.model.flow import Flow
+from hatrace.model.flow import Flag, Flow
 from hatrace.model.topology import Kind
 from tests import factories as make
 from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
@@ -37,7 +37,7 @@ def test_a_stopped_old_worker_that_takes_connections_is_critical() -> None:
     assert finding.severity is Severity.CRITICAL
     assert finding.subject == "pid 90 listening"
     assert "old worker pid 90 (stopped) still listens on 192.0.2.100:80" in finding.claim
-    assert "takes connections away from the current worker" in finding.claim
+    assert "takes connections away from the current process" in finding.claim
     assert "3 connections wait there unserved" in finding.claim
     assert "SO_REUSEPORT" in finding.cause
     assert "kill -CONT 90" in text_of(finding)
@@ -87,7 +87,8 @@ def test_a_handover_has_its_time() -> None:
 def test_generations_without_sf_are_likely() -> None:
     files = ("/etc/haproxy/haproxy.cfg",)
     older, newer = make.listener_flow(pid=OLD), make.listener_flow()
-    world = world_with((OLD, 6, older), (make.WORKER, 7, newer))
+    deleted = make.listener_flow(pid=OLD, lport=44_201)
+    world = world_with((OLD, 6, older), (OLD, 8, deleted), (make.WORKER, 7, newer))
     world.apply(
         make.processes(
             make.at(1),
@@ -100,6 +101,25 @@ def test_generations_without_sf_are_likely() -> None:
     (finding,) = ask(detector, world, 15)
     assert finding.confidence is Confidence.LIKELY
     assert "without -sf" in finding.cause
+    assert finding.count == 2
+    assert "192.0.2.100:80, 192.0.2.100:44201" in finding.claim
+
+
+def test_what_stood_before_hatrace_is_named_at_the_second_look() -> None:
+    files = ("/etc/haproxy/haproxy.cfg",)
+    older = make.listener_flow(pid=OLD, flags=int(Flag.LISTENER | Flag.ADOPTED))
+    world = world_with((OLD, 6, older), (make.WORKER, 7, make.listener_flow()))
+    world.apply(
+        make.processes(
+            make.at(0),
+            make.process(OLD, Kind.STANDALONE, started_ns=make.at(-900), config_files=files),
+            make.process(kind=Kind.STANDALONE, started_ns=make.at(-600), config_files=files),
+        )
+    )
+    detector = StaleBind(nothing_known)
+    assert not ask(detector, world, 1.1)
+    (finding,) = ask(detector, world, 2.1)
+    assert finding.preexisting == 1
 
 
 def test_two_instances_with_configurations_of_their_own_are_in_order() -> None:

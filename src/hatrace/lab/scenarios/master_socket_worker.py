@@ -8,7 +8,7 @@ from hatrace.lab import haproxy
 from hatrace.lab.peers import Call, start
 from hatrace.lab.scenario import Expected, Running, Scenario
 from hatrace.lab.scenarios._plain import plain_config
-from hatrace.lab.stage import Stage, stop
+from hatrace.lab.stage import Stage
 
 INTERVAL_S = 3.0
 PER_SECOND = 1.0
@@ -18,8 +18,7 @@ def play(stage: Stage, binary: Path | None) -> Running:
     """Start it: each second a client asks the stopped worker through the master, and leaves."""
     config, facts = plain_config(stage, traffic=False)
     instance = haproxy.start(stage, config, binary)
-    worker = instance.worker()
-    stop(worker)
+    worker = instance.stop_worker()
     start(
         stage,
         [

@@ -7,7 +7,7 @@ from pathlib import Path
 from hatrace.lab import haproxy
 from hatrace.lab.peers import Call, Serve, start
 from hatrace.lab.scenario import Expected, Running, Scenario
-from hatrace.lab.stage import Stage, stop
+from hatrace.lab.stage import Stage
 
 INTERVAL_S = 6.0
 """A third of what an ordinary hand-over may take."""
@@ -35,8 +35,7 @@ def play(stage: Stage, binary: Path | None) -> Running:
     ports = {name: stage.port() for name in ("today", "yesterday", "service")}
     start(stage, [Serve("echo", ports["service"])], "servers")
     instance = haproxy.start(stage, (CONFIG + YESTERDAY).format(**ports), binary)
-    old = instance.worker()
-    stop(old)
+    old = instance.stop_worker()
     haproxy.configure(instance, CONFIG.format(**ports))
     new = instance.reload()
     start(stage, [Call("close", ports["today"], per_second=2)], "clients")
