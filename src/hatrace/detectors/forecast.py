@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from hatrace.detectors.words import number, rate, span
 from hatrace.model.finding import Forecast, Growth, Severity
+from hatrace.model.flow import Flow
 from hatrace.model.world import World
 
 SOON_S = 3600.0
@@ -43,16 +44,18 @@ def descriptors(world: World, pid: int, growth: Growth | None) -> Forecast | Non
     return forecast(f"fd limit of pid {pid}", process.fd_used, process.fd_limit, growth)
 
 
-def connections(world: World, pid: int, clients: int, growth: Growth | None) -> Forecast | None:
-    """HAProxy's global maxconn, as `show info` says; ``None`` where it did not answer, or
-    where it does not count these clients (any more): then they take no place of it."""
+def connections(
+    world: World, pid: int, clients: Iterable[Flow], growth: Growth | None
+) -> Forecast | None:
+    """HAProxy's global maxconn, as `show info` says; ``None`` where it did not answer, or where
+    it did not count the clients that were there then: they take no place of it (any more)."""
     info = world.infos.get(pid)
     if info is None:
         return None
     used, maximum = (info.values.get(name, "") for name in ("CurrConns", "Maxconn"))
     if not used.isdecimal() or not maximum.isdecimal() or not int(maximum):
         return None
-    if int(used) < clients:
+    if int(used) < sum(flow.born_ns <= info.at_ns for flow in clients):
         return None
     return forecast(f"maxconn of pid {pid}", int(used), int(maximum), growth)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from hatrace.model.event import Stream
-from hatrace.model.flow import Flow
+from hatrace.model.flow import Flow, State
 from hatrace.model.world import World
 
 ASKING_NS = 2_000_000_000
@@ -103,6 +103,8 @@ def pending(flow: Flow) -> bool:
     """Whether data waits in it: unread by its owner, or not yet taken by its peer.
 
     A FIN counts as one byte that is not read (or sent) in the kernel's sequence numbers.
+    What a reset socket had not sent is thrown away (tcp_reset(), net/ipv4/tcp_input.c),
+    though its sequence numbers stay.
     """
-    read = flow.unread_bytes > (1 if flow.fin_ns or flow.preexisting else 0)
-    return read or flow.unsent_bytes > 1
+    unread = flow.unread_bytes > (1 if flow.fin_ns or flow.preexisting else 0)
+    return unread or (flow.state != State.CLOSE and flow.unsent_bytes > 1)

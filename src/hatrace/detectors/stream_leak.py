@@ -183,10 +183,10 @@ def _growth(world: World, verdicts: Sequence[Verdict]) -> Growth | None:
 def _ahead(world: World, group: Group, rate: Growth | None) -> Forecast | None:
     """The fd limit at the rate of all leaks of the process; maxconn at its client halves'."""
     sockets = len(group.flows)
-    fronts = sum(unit.front is not None for unit in group.units)
+    fronts = [unit.front for unit in group.units if unit.front is not None]
     clients = None
     if rate is not None and sockets:
-        clients = Growth(round(rate.per_minute * fronts / sockets, 2), rate.interval_s)
+        clients = Growth(round(rate.per_minute * len(fronts) / sockets, 2), rate.interval_s)
     return forecast.soonest(
         [
             forecast.descriptors(world, group.pid, rate),

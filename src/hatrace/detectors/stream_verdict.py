@@ -143,9 +143,12 @@ def _patience(unit: Unit, limits: Thresholds) -> int:
 
 
 def _both_gone(unit: Unit) -> bool:
-    """Whether both peers left and no data waits for either."""
-    both = unit.front is not None and unit.back is not None
-    return both and all(gone(flow) and not pending(flow) for flow in unit.flows)
+    """Whether both peers left, and no data waits that either could still take."""
+    if unit.front is None or unit.back is None:
+        return False
+    if all(flow.state == State.CLOSE for flow in unit.flows):
+        return True
+    return all(gone(flow) and not pending(flow) for flow in unit.flows)
 
 
 def _finished(flow: Flow) -> bool:

@@ -32,12 +32,18 @@ def test_descriptors_are_read_from_the_process() -> None:
 
 
 def test_maxconn_is_read_from_show_info() -> None:
-    world = table(make.info_sample(make.at(0), Maxconn="2000", CurrConns="1900"))
-    ahead = forecast.connections(world, make.WORKER, 50, Growth(10.0, 10.0))
+    world = table(make.info_sample(make.at(10), Maxconn="2000", CurrConns="1900"))
+    ahead = forecast.connections(world, make.WORKER, [make.client_flow(5)], Growth(10.0, 10.0))
     assert ahead is not None
     assert ahead.seconds_left == 600.0
-    assert forecast.connections(table(), make.WORKER, 0, None) is None
-    assert forecast.connections(world, make.WORKER, 1901, None) is None
+    assert forecast.connections(table(), make.WORKER, [], None) is None
+
+
+def test_maxconn_is_left_out_where_haproxy_does_not_count_the_clients() -> None:
+    world = table(make.info_sample(make.at(10), Maxconn="2000", CurrConns="1"))
+    then, later = [make.client_flow(5), make.client_flow(6)], make.client_flow(11)
+    assert forecast.connections(world, make.WORKER, then, None) is None
+    assert forecast.connections(world, make.WORKER, [then[0], later], None) is not None
 
 
 def test_ports_are_counted_from_the_range() -> None:

@@ -83,6 +83,17 @@ def test_it_is_named_two_seconds_after_the_second_peer_left() -> None:
     assert found(flows, 3.9)
 
 
+def test_sessions_whose_sockets_are_both_dead_are_named_whatever_lies_in_their_queues() -> None:
+    flows = [
+        make.ghost(flow, 0.5)._replace(unread_bytes=1000, unsent_bytes=1000)
+        for pair in (session(1.0), session(1.1))
+        for flow in pair
+    ]
+    (finding,) = found(flows, 4)
+    assert finding.confidence is Confidence.LIKELY
+    assert "2 times client CLOSE + server CLOSE" in finding.cause
+
+
 def test_growth_and_limit_are_given() -> None:
     (finding,) = found(leaked(20), 23)
     assert finding.growth is not None
