@@ -247,6 +247,24 @@ def test_a_worker_and_a_reload_with_a_session(binary: Path | None, tmp_path: Pat
         assert [each for each in seen.all(Trouble) if not each.over] == []
 
 
+def test_an_old_worker_is_asked_for_its_servers_once(binary: Path | None, tmp_path: Path) -> None:
+    """It became one before hatrace came, and today's configuration lacks a server of its own."""
+    with running(binary, tmp_path) as haproxy, session():
+        config = haproxy.folder / "haproxy.cfg"
+        gone = [line for line in config.read_text().splitlines() if "server other" in line]
+        config.write_text(config.read_text().replace(gone[0], ""))
+        haproxy.reload()
+        with sampling(haproxy) as seen:
+            seen.until(lambda: seen.pid(Kind.OLD_WORKER))
+            old = seen.pid(Kind.OLD_WORKER)
+            seen.until(lambda: [e for e in seen.all(Servers) if e.pid == old])
+            seen.until(lambda: len([e for e in seen.all(Servers) if e.pid != old]) > 3)
+        (said,) = [e for e in seen.all(Servers) if e.pid == old]
+        assert "be/other" in {server.label for server in said.servers}
+        now = next(e for e in reversed(seen.all(Servers)) if e.pid != old)
+        assert "be/other" not in {server.label for server in now.servers}
+
+
 def test_no_slot_of_the_master_stays_taken(binary: Path | None, tmp_path: Path) -> None:
     with running(binary, tmp_path, stats=False) as haproxy:
         with sampling(haproxy) as seen:

@@ -195,6 +195,16 @@ def test_drain_survivor_goes_on_in_the_old_worker() -> None:
         assert grows(lambda: received(old, removed), 100), "they go on talking"
 
 
+def test_drain_survivor_before_is_known_to_the_old_worker_alone() -> None:
+    with playing("drain-survivor-before") as running:
+        old, removed = running.facts["old"], running.facts["removed"]
+        assert isinstance(old, int)
+        assert running.haproxy.worker() not in (0, old)
+        assert "removed" not in running.haproxy.ask("show servers state")
+        assert str(removed) not in running.haproxy.config.read_text()
+        assert connections(old, removed) == running.facts["sessions"]
+
+
 def received(pid: int, port: object) -> int:
     rows = subprocess.run(
         ["ss", "-Htnpi", f"dport = :{port}"], capture_output=True, text=True, check=True

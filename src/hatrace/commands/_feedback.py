@@ -6,12 +6,15 @@ from typing import Protocol
 
 from hatrace.kernel.wire import Criteria
 from hatrace.model.event import Event, Tick
+from hatrace.model.finding import Change
 from hatrace.model.flow import Condition
 from hatrace.model.world import World
 from hatrace.pipeline import Verdict
 
 CONFIRM_AFTER_NS = 2_000_000_000
 """A suspect this old is worth a question to HAProxy (`show sess`, at most every 5 s)."""
+SESSIONS_GO_ON = frozenset({"drain-survivor", "stale-worker"})
+"""Findings for which `show sess` says which client is behind each session."""
 
 
 class Watching(Protocol):
@@ -43,6 +46,7 @@ class Feedback:
         self.inodes = frozenset(flow.inode for flow in world.open.values() if flow.inode)
         self._watch_checks(world)
         self._confirm(world)
+        self._ask_for_sessions(verdict)
 
     def _watch_checks(self, world: World) -> None:
         """Check sockets are suspects as soon as they outlive a check: ask for those."""
@@ -63,6 +67,19 @@ class Feedback:
                 and flow.pid in world.processes
                 and world.now_ns - world.first_seen_ns(key) > CONFIRM_AFTER_NS
                 and flow.condition(world.now_ns) is not Condition.LISTENER
+            }
+        ):
+            self._sampler.confirm(pid)
+
+    def _ask_for_sessions(self, verdict: Verdict) -> None:
+        """Once for each new finding about sessions that go on: their flows are no suspects."""
+        for pid in sorted(
+            {
+                evidence.pid
+                for change in verdict.changes
+                if change.change is Change.OPENED and change.finding.slug in SESSIONS_GO_ON
+                for evidence in change.finding.evidence
+                if evidence.pid is not None
             }
         ):
             self._sampler.confirm(pid)

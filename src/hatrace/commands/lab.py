@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import click
@@ -33,6 +34,11 @@ CAUSES = ("clients", "server", "worker")
     type=click.Choice(CAUSES),
     help="Of master-socket: who fills it.  [default: clients]",
 )
+@click.option(
+    "--before",
+    type=options.Duration(),
+    help="Let it go on so long before hatrace comes, e.g. 30s.  [default: the scenario's]",
+)
 @click.option("--list", "listing", is_flag=True, help="Say what each scenario does.")
 @options.rung_option
 @click.option(
@@ -45,6 +51,7 @@ def command(
     as_json: bool,
     haproxy: str | None,
     cause: str | None,
+    before: float | None,
     listing: bool,
     rung: str | None,
     output: Path | None,
@@ -62,6 +69,7 @@ def command(
     with Stage() as stage:
         click.echo(_described(script), err=True)
         playing = script.play(stage, binary)
+        time.sleep(script.before_s if before is None else before)
         return watch(Settings(playing.scope, duration, as_json, output, force, rung=rung))
 
 
@@ -106,6 +114,7 @@ def _fields(script: Scenario) -> dict[str, object]:
         "injected": script.injected,
         "expects": script.expects and script.expects.slug,
         "cause": script.expects and script.expects.cause,
+        "before_s": script.before_s,
         "interval_s": script.interval_s,
     }
 
@@ -117,6 +126,8 @@ def _described(script: Scenario) -> str:
         if script.expects
         else "nothing"
     )
+    if script.before_s:
+        finding += f"; hatrace comes after {script.before_s:g} s"
     rows = (("real", script.real), ("injected", script.injected), ("expect", finding))
     body = (click.wrap_text(text, 88, f"  {label:9} ", " " * 12) for label, text in rows)
     return "\n".join((f"{script.name}: {script.title}", *body))

@@ -11,6 +11,7 @@ those that the current configuration no longer has.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -20,10 +21,10 @@ from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.memory import Memory
 from hatrace.detectors.quotes import quotes
-from hatrace.detectors.reloads import CURRENT, current_workers, retired_ns
+from hatrace.detectors.reloads import CURRENT, current_workers, generation, retired_ns
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Role
-from hatrace.model.event import Target
+from hatrace.model.event import Stream, Target
 from hatrace.model.finding import Confidence, Evidence, Finding, Severity, Step
 from hatrace.model.flow import Flow, State
 from hatrace.model.topology import Level, Process, Server
@@ -62,6 +63,8 @@ class Survivor:
     preexisting: int
     born_per_s: float
     flows: tuple[Flow, ...]
+    streams: tuple[Stream, ...] = ()
+    """As `show sess` of that worker last said."""
 
     @property
     def endpoint(self) -> str:
@@ -137,7 +140,7 @@ class DrainSurvivor:
             caveat=caveat(
                 world,
                 "connections are counted by address: which client is behind each, `show sess` says"
-                if not one.flows
+                if not one.flows and not one.streams
                 else "",
             ),
         )
@@ -192,9 +195,11 @@ def _survivor(
         if (flow.pid, flow.raddr, flow.rport) == (process.pid, address, port) and flow.held
     ]
     rates = [world.rates[row.index].born for row in rows if row.index in world.rates]
+    label = server.label if server is not None else world.target_attribution(rows[0]).label
+    told = world.streams.get(process.pid)
     yield Survivor(
         process=process,
-        label=server.label if server is not None else world.target_attribution(rows[0]).label,
+        label=label,
         address=address,
         port=port,
         out=(server.status or "MAINT") if server is not None else "removed",
@@ -202,6 +207,11 @@ def _survivor(
         preexisting=min(count, sum(row.adopted for row in rows)),
         born_per_s=sum(rates),
         flows=tuple(sorted(flows, key=lambda flow: (flow.born_ns, flow.inode, flow.id))),
+        streams=tuple(
+            stream
+            for stream in (told.streams if told is not None else ())
+            if f"{stream.backend}/{stream.server}" in label.split(", ")
+        ),
     )
 
 
@@ -209,11 +219,10 @@ def _survivor(
 
 
 def _claim(one: Survivor) -> str:
-    whose = "old worker" if one.old else "worker"
     why = "removed from the configuration" if one.out == "removed" else f"in {one.out}"
     return words.sentence(
         [
-            f"{words.several(one.count, 'connection')} of {whose} pid {one.process.pid} to"
+            f"{words.several(one.count, 'connection')} of {generation(one.process)} to"
             f" {one.label} ({one.endpoint}) {'is' if one.count == 1 else 'are'} open, although"
             f" it is {why}",
             f"new ones are still made: {words.rate(one.born_per_s)} per second"
@@ -254,19 +263,49 @@ def _evidence(world: World, one: Survivor, sample: int) -> Iterable[Evidence]:
         pid=one.process.pid,
         comm=one.process.comm,
         remote=one.endpoint,
-        condition=one.process.kind.value,
+        condition=generation(one.process),
         note=f"{words.several(one.count, 'connection')} open to {one.label}, {one.out}",
     )
-    for flow in one.flows[: sample - 1]:
+    behind = {stream.back_fd: stream for stream in one.streams if stream.back_fd is not None}
+    shown = one.flows[: sample - 1]
+    for flow in shown:
         held = [holder.fd for holder in world.holders(flow.inode) if holder.pid == flow.pid]
-        yield Evidence.of(flow, world.now_ns, min(held, default=None))
+        fd = min(held, default=None)
+        stream = behind.pop(fd, None) if fd is not None else None
+        yield Evidence.of(flow, world.now_ns, fd, _client(stream) if stream else "")
+    for fd, stream in list(behind.items())[: max(sample - 1 - len(shown), 0)]:
+        yield Evidence(
+            what="tcp",
+            pid=one.process.pid,
+            comm=one.process.comm,
+            fd=fd,
+            remote=one.endpoint,
+            condition="session",
+            age_s=stream.age_ms / 1000 if stream.age_ms is not None else None,
+            note=_client(stream),
+        )
+
+
+def _client(stream: Stream) -> str:
+    """The other half of a session."""
+    front = f" (fd {stream.front_fd})" if stream.front_fd is not None else ""
+    return f"for client {stream.source}{front} of {stream.frontend}"
+
+
+def _sessions(world: World, one: Survivor) -> str:
+    """`show sess`, only its lines; an address that two servers share has several labels."""
+    command = steps.ask(world, one.process.pid, "show sess")
+    backend, _, server = one.label.partition("/")
+    if not command or ", " in one.label:
+        return command
+    return f"{command} | grep -F {shlex.quote(f'be={backend} srv={server} ')}"
 
 
 def _next_steps(world: World, one: Survivor) -> Iterable[Step]:
     pid = one.process.pid
     yield Step("see them", steps.sockets_to(one.process, one.address, one.port))
     if one.old or one.out == "removed":
-        yield Step("see whose they are", steps.ask(world, pid, "show sess"))
+        yield Step("see whose they are", _sessions(world, one))
     if not one.old and one.out != "removed":
         yield Step(
             "end its sessions in that worker",

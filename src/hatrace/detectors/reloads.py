@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hatrace.detectors import words
 from hatrace.model.flow import Flow
 from hatrace.model.topology import Kind, Process
 from hatrace.model.world import World
@@ -35,6 +36,14 @@ def retired_ns(world: World, old: Process) -> int | None:
         and (one.parent_pid == old.parent_pid or Kind.STANDALONE in (one.kind, old.kind))
     ]
     return min(later, default=None)
+
+
+def generation(one: Process) -> str:
+    """``old worker pid 812 (2 reloads ago)``; the number is its master's, where that said it."""
+    if one.kind is not Kind.OLD_WORKER:
+        return f"worker pid {one.pid}"
+    ago = f" ({words.several(one.reloads, 'reload')} ago)" if one.reloads else ""
+    return f"old worker pid {one.pid}{ago}"
 
 
 def master_of(world: World, worker: Process) -> Process | None:

@@ -18,7 +18,7 @@ from hatrace.haproxy.config import Configuration
 from hatrace.haproxy.runtime import Answer, NoAnswer, Problem
 from hatrace.haproxy.troubles import Troubles
 from hatrace.model.event import Descriptors, Event, Info, Servers, Streams
-from hatrace.model.topology import Process
+from hatrace.model.topology import Process, Server
 
 SOURCE = "runtime-api"
 
@@ -129,6 +129,18 @@ class Questions:
             asked.servers_ns = time.monotonic_ns()
             self._ask_servers(process, asked)
 
+    def ask_old(self, process: Process) -> None:
+        """Which servers an old worker has: once, and only if it did not say so when it was the
+        current one.  Today's configuration may lack those that its sessions still go to."""
+        asked = self._asked.setdefault(process.pid, _Asked())
+        if asked.labels or not self._asking.sockets(process.parent_pid):
+            return
+        if _due(asked.servers_ns, self.rhythm.master_s):
+            asked.servers_ns = time.monotonic_ns()
+            answer = self._ask(process, "show servers state")
+            if answer is not None and answer.complete:
+                self._tell(process, asked, servers.merged(parse.servers_state(answer.text), {}, {}))
+
     def ask_confirmation(self, process: Process) -> None:
         """The dear questions, if they are wanted and may be asked."""
         asked = self._asked.setdefault(process.pid, _Asked())
@@ -203,16 +215,17 @@ class Questions:
             parse.stat(stat.text) if stat else {},
             asked.configuration.servers if asked.configuration else {},
         )
-        asked.labels = frozenset(server.label for server in merged)
-        self._put(Servers(time.monotonic_ns(), process.pid, merged))
+        self._tell(process, asked, merged)
+
+    def _tell(self, process: Process, asked: _Asked, found: tuple[Server, ...]) -> None:
+        asked.labels = frozenset(server.label for server in found)
+        self._put(Servers(time.monotonic_ns(), process.pid, found))
 
     def _tell_configured(self, process: Process, asked: _Asked) -> None:
         """Where HAProxy does not say which servers it has, its configuration does."""
         lines = asked.configuration.servers if asked.configuration else {}
         if lines and not asked.labels:
-            found = servers.configured_only(lines)
-            asked.labels = frozenset(server.label for server in found)
-            self._put(Servers(time.monotonic_ns(), process.pid, found))
+            self._tell(process, asked, servers.configured_only(lines))
 
     def _ask_streams(self, process: Process, asked: _Asked) -> frozenset[int] | None:
         """The back fds of its streams; None: not known."""

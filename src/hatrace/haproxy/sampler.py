@@ -153,6 +153,8 @@ class Sampler:
             if process.kind is Kind.MASTER:
                 self._ask_master(process, now_ns)
             else:
+                if process.kind is Kind.OLD_WORKER:
+                    self._questions.ask_old(process)
                 self._questions.ask_confirmation(process)
         if self._check_events:
             self._follow_checks()
@@ -234,7 +236,8 @@ class Sampler:
             loaded = settings.load(process)
         except (OSError, ValueError) as error:
             why = f"its configuration cannot be read: {error}"
-            self._troubles.begin("config", subject, why, "run hatrace as root on the same host")
+            do = "run hatrace as root (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH) on the same host"
+            self._troubles.begin("config", subject, why, do)
             return
         self._loaded[process.pid] = loaded
         self._queue.put(settings.event(process, loaded.configuration))

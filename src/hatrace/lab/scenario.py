@@ -51,5 +51,7 @@ class Scenario:
     interval_s: float
     """Its own beat: a finding is due within three."""
     play: Callable[[Stage, Path | None], Running]
+    before_s: float = 0.0
+    """So long it goes on before hatrace comes."""
     since: str = ""
     """The first series of HAProxy that has what it needs (``3.2``); empty: any."""

@@ -10,8 +10,10 @@ import pytest
 from hatrace.commands._feedback import CONFIRM_AFTER_NS, Feedback
 from hatrace.flows.table import Table
 from hatrace.model.event import Event, Tick
+from hatrace.model.finding import Change, Evidence, FindingChange
 from hatrace.pipeline import Verdict
 from tests import factories as make
+from tests.unit.sinks import story
 
 LATER_S = 1 + CONFIRM_AFTER_NS / 1e9
 
@@ -105,3 +107,12 @@ def test_all_is_quiet_again(told: Told) -> None:
     told.ticks(2.1)
     assert not told.feedback.suspects
     assert told.notes.confirmed == []
+
+
+def test_the_clients_behind_a_drain_survivor_are_asked_for_once(told: Told) -> None:
+    worker = Evidence("process", pid=make.WORKER)
+    finding = story.finding("drain-survivor", evidence=(worker,))
+    opened = Verdict((finding,), (FindingChange(Change.OPENED, finding),))
+    told.feedback.accept(Tick(make.at(1)), told.world, opened)
+    told.feedback.accept(Tick(make.at(2)), told.world, Verdict((finding,)))
+    assert told.notes.confirmed == [make.WORKER]

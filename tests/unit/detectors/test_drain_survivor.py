@@ -94,6 +94,16 @@ def test_sessions_of_an_old_worker_to_a_server_that_serves_are_ordinary() -> Non
     assert not ask(DrainSurvivor(nothing_known), reloaded(make.server()), 100)
 
 
+def test_the_clients_behind_them_are_named_as_soon_as_the_old_worker_has_said_so() -> None:
+    world = reloaded(make.server("s2", address="192.0.2.2", check_address="192.0.2.2"))
+    others = make.stream(server="s2")
+    world.apply(make.streams(make.at(1), make.stream(front_fd=13, back_fd=14), others, pid=OLD))
+    (finding,) = ask(DrainSurvivor(nothing_known), world, 2)
+    _, session = finding.evidence
+    assert (session.pid, session.fd, session.remote) == (OLD, 14, "192.0.2.1:443")
+    assert session.note == "for client 198.51.100.7:50000 (fd 13) of fe"
+
+
 def test_new_connections_to_it_are_a_warning() -> None:
     world = maintained(make.data_target(open=3))
     detector = DrainSurvivor(nothing_known)

@@ -6,6 +6,7 @@ from hatrace.lab.scenario import Scenario
 from hatrace.lab.scenarios import (
     check_leak,
     drain_survivor,
+    drain_survivor_before,
     drain_survivor_half_closed,
     healthy,
     healthy_checks,
@@ -34,6 +35,7 @@ SCENARIOS: dict[str, Scenario] = {
         master_socket_server,
         master_socket_worker,
         drain_survivor,
+        drain_survivor_before,
         drain_survivor_half_closed,
         stale_worker,
         stale_bind_stopped,

@@ -33,6 +33,17 @@ REMOVED = "    server removed 127.0.0.1:{removed} check inter 1s\n"
 
 def play(stage: Stage, binary: Path | None) -> Running:
     """Start it: sessions to both servers; a while later one is removed, as operators do it."""
+    instance, facts, after = begin(stage, binary)
+    program = (
+        "import sys; from hatrace.lab.scenarios import drain_survivor as d; d.remove(sys.argv)"
+    )
+    words = (instance.pid, instance.binary, instance.config, instance.stats, after)
+    stage.spawn([sys.executable, "-c", program, *map(str, words)], "removal.log")
+    return Running(instance, facts)
+
+
+def begin(stage: Stage, binary: Path | None) -> tuple[haproxy.HAProxy, dict[str, object], Path]:
+    """Sessions to both servers, and the configuration without one of them."""
     ports = {name: stage.port() for name in ("front", "kept", "removed")}
     start(stage, [Serve("echo", ports["kept"]), Serve("echo", ports["removed"])], "servers")
     config = (CONFIG + REMOVED).format(**ports)
@@ -45,19 +56,18 @@ def play(stage: Stage, binary: Path | None) -> Running:
     wait_until(lambda: instance.ask("show sess").count("fe=fe ") >= 2 * SESSIONS)
     after = stage.directory / "after.cfg"
     after.write_text(CONFIG.format(**ports))
-    program = (
-        "import sys; from hatrace.lab.scenarios import drain_survivor as d; d.remove(sys.argv)"
-    )
-    words = (instance.pid, instance.binary, instance.config, instance.stats, after)
-    stage.spawn([sys.executable, "-c", program, *map(str, words)], "removal.log")
-    return Running(instance, {**ports, "old": instance.worker(), "sessions": SESSIONS})
+    return instance, {**ports, "old": instance.worker(), "sessions": SESSIONS}, after
 
 
 def remove(words: list[str]) -> None:
-    """What the operator does, in a process of its own: see `play` for its arguments."""
+    """In a process of its own, a while later: see `play` for its arguments."""
     pid, (binary, config, stats, after) = int(words[1]), map(Path, words[2:])
-    instance = haproxy.HAProxy(pid, binary, config, stats, None)
     time.sleep(REMOVED_AFTER_S)
+    take_out(haproxy.HAProxy(pid, binary, config, stats, None), after)
+
+
+def take_out(instance: haproxy.HAProxy, after: Path) -> None:
+    """What the operator does."""
     instance.ask("disable server app/removed")
     haproxy.configure(instance, after.read_text())
     instance.reload()
