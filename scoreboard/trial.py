@@ -63,6 +63,8 @@ class Trial:
 def plays_on(scenario: Scenario, haproxy: HAProxy) -> bool:
     """Whether this HAProxy has what the scenario needs."""
     since = scenario.since
+    if scenario.brings:
+        return haproxy.series == scenario.brings
     return not since or haproxy.number >= tuple(map(int, since.split(".")))
 
 

@@ -36,14 +36,19 @@ class Apt:
 
     suite: str
     cache: Path
+    sources: bool = False
+    """Source packages, not binary ones."""
 
     def __call__(self, tool: str, *words: str, cwd: Path | None = None) -> str:
         """The output of ``apt-get`` or ``apt-cache``; raises EnvironmentLacks."""
-        state = self.cache / "apt" / self.suite
+        state = self.cache / "apt" / (f"{self.suite}-sources" if self.sources else self.suite)
         for part in ("lists/partial", "cache/archives/partial"):
             (state / part).mkdir(parents=True, exist_ok=True)
         (state / "status").touch()
-        (state / "sources.list").write_text(f"{mirror()} {self.suite} main\n")
+        kind, _, archive = mirror().partition(" ")
+        if self.sources:
+            kind = "deb-src"
+        (state / "sources.list").write_text(f"{kind} {archive} {self.suite} main\n")
         options = {
             "Dir::State": state,
             "Dir::State::status": state / "status",
