@@ -137,13 +137,14 @@ static inline void catch_up(struct flow *f, struct sock *sk, u64 now)
  */
 static inline int unremarkable(struct criteria *c, struct flow *f, u64 key, u64 now)
 {
+	u32 target = f->target; /* 5.10, 6.1: a key may not lie in the iterator's buffer */
 	u64 *watched;
 
-	if (c->everything || c->idle_ns || f->gone_ns || f->released_ns || !f->inode || !f->target)
+	if (c->everything || c->idle_ns || f->gone_ns || f->released_ns || !f->inode || !target)
 		return 0;
 	if (f->state != TCP_ESTABLISHED || ((key >> 8 ^ now >> 30) & 7) == 0)
 		return 0;
-	watched = map_get(MAP(MAP_WATCH_NS), &f->target);
+	watched = map_get(MAP(MAP_WATCH_NS), &target);
 	return !watched || !older(now, f->born_ns, *watched);
 }
 
