@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -141,6 +141,44 @@ def test_without_cgroup_v2() -> None:
     assert "mount -t cgroup2" in said
     others = [name for name in working() if name != "cgroup"]
     assert hatrace(ATTACH, before=mounted) == (0, others[0])
+
+
+@pytest.fixture
+def part_of_cgroup_v2() -> Iterator[tuple[str, ...]]:
+    """In a cgroup namespace, with nothing but its part of the tree mounted."""
+    top = preflight.cgroup_mount()
+    assert top is not None
+    folder = top / f"hatrace-part-{os.getpid()}"
+    folder.mkdir()
+    join = ("sh", "-c", f'echo 0 >{folder}/cgroup.procs && exec "$@"', "sh")
+    mounts = "umount -a -t cgroup2; mount -t cgroup2 none /mnt"
+    yield *join, "unshare", "-C", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh"
+    assert wait_until(lambda: not (folder / "cgroup.procs").read_text())
+    folder.rmdir()
+
+
+def test_with_a_containers_part_of_cgroup_v2(part_of_cgroup_v2: tuple[str, ...]) -> None:
+    """Hooks there would see only what lies below it: refused, and not silently blind."""
+    code, said = hatrace(ATTACH, "cgroup", before=part_of_cgroup_v2)
+    assert code == 1 and "only a container's part of cgroup v2" in said and "--cgroupns" in said
+    others = [name for name in working() if name != "cgroup"]
+    assert hatrace(ATTACH, before=part_of_cgroup_v2) == (0, others[0])
+
+
+OWN_PIDS = ("unshare", "-p", "--fork", "--mount-proc")
+HOST_PIDS = ("unshare", "-n", "-m", "-i", "-u")
+
+
+@RUNGS
+def test_in_a_container_without_the_hosts_pids(rung: Rung) -> None:
+    """BPF knows the host's pids only: refused, and the rung below tells those seen inside."""
+    code, said = hatrace(ATTACH, rung.name, before=OWN_PIDS)
+    assert code == 1 and "pid namespace" in said and "--pid=host" in said
+    assert hatrace(ATTACH, before=OWN_PIDS) == (0, "netlink")
+
+
+def test_in_a_container_with_the_hosts_pids() -> None:
+    assert hatrace(ATTACH, before=HOST_PIDS) == (0, working()[0])
 
 
 @RUNGS

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks, UsageError
-from hatrace.kernel.preflight import cgroup_mount
+from hatrace.kernel.preflight import cgroup_mount, why_no_cgroup
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.sockets.holders import all_pids
 from hatrace.sockets.members import members as sockets_members
@@ -23,11 +23,8 @@ def settled(scope: Scope) -> Scope:
         return scope
     mount = cgroup_mount()
     if mount is None:
-        raise EnvironmentLacks(
-            "--cgroup needs cgroup v2",
-            "it is not mounted",
-            "mount -t cgroup2 none /run/cgroup2  (after mkdir), or use --pid or --comm",
-        )
+        why, do = why_no_cgroup()
+        raise EnvironmentLacks("--cgroup needs cgroup v2", why, f"{do}; or use --pid or --comm")
     given = scope.values[0]
     for folder in (Path(given).resolve(), mount / given.lstrip("/")):
         if folder.is_relative_to(mount) and os.access(folder / "cgroup.procs", os.R_OK):

@@ -29,6 +29,19 @@ class Says(StrEnum):
     BAD = "no"
 
 
+WITHOUT = {
+    "CAP_SYS_PTRACE": "of other users' HAProxy neither version nor working directory is known, "
+    "and the `netlink` rung cannot tell whose a socket is",
+    "CAP_DAC_READ_SEARCH": "configuration files closed to this user are not read",
+    "CAP_DAC_OVERRIDE": "command-line sockets closed to this user are not asked",
+    "CAP_SYS_ADMIN": "`netlink` looks into no other network namespace, and the cost of BPF is "
+    "not measured",
+    "CAP_NET_ADMIN": "`hatrace close` destroys no socket",
+    "CAP_KILL": "`hatrace retire` ends no other user's process",
+}
+"""What a process without root lacks beside what its rung needs; measured: docs/privileges.md."""
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One thing examined."""
@@ -55,20 +68,23 @@ def command(as_json: bool) -> int:
 def examine() -> Iterator[Line]:
     """Everything the doctor looks at, in a reader's order."""
     yield Line(Says.WELL, "kernel", f"{platform.release()} {platform.machine()}")
-    yield _privileges()
+    yield from _privileges()
     yield from _surroundings()
     yield from _rungs()
     yield from _haproxy()
 
 
-def _privileges() -> Line:
-    held = ", ".join(sorted(preflight.capabilities())) or "no capability"
+def _privileges() -> Iterator[Line]:
+    held = preflight.capabilities()
+    names = ", ".join(sorted(held)) or "no capability"
     who = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
-    if os.geteuid() == 0 or "CAP_SYS_ADMIN" in held:
-        return Line(Says.WELL, "privileges", f"{who}, {held}")
-    return Line(
-        Says.NOTE, "privileges", f"{who}, {held}: other users' processes are closed to it", "sudo"
-    )
+    lacking = {name: text for name, text in WITHOUT.items() if name not in held}
+    if not lacking:
+        yield Line(Says.WELL, "privileges", f"{who}, {names}")
+        return
+    yield Line(Says.NOTE, "privileges", f"{who}, {names}", "run it as root (sudo), or grant more:")
+    for name, text in lacking.items():
+        yield Line(Says.NOTE, "", f"without {name} {text}")
 
 
 def _surroundings() -> Iterator[Line]:
@@ -83,8 +99,11 @@ def _surroundings() -> Iterator[Line]:
     if mount:
         yield Line(Says.WELL, "cgroup v2", str(mount))
     else:
-        do = "mkdir /run/cgroup2 && mount -t cgroup2 none /run/cgroup2"
-        yield Line(Says.NOTE, "cgroup v2", "not mounted: the `cgroup` rung cannot run", do)
+        why, do = preflight.why_no_cgroup()
+        yield Line(Says.NOTE, "cgroup v2", f"{why}: the `cgroup` rung cannot run", do)
+    if not preflight.in_host_pids():
+        text = "a namespace of its own: the pids shown are those that this container sees"
+        yield Line(Says.NOTE, "pids", text, "docker run --pid=host shows the host's")
     yield Line(Says.WELL, "lockdown", preflight.lockdown())
     if find_spec("bcc"):
         yield Line(Says.WELL, "bcc", f"installed; C files in {bpf_dir()}")

@@ -65,6 +65,7 @@ class Finder:
         self._full_ns = 0
         self._versions = Versions()
         self._mount_ns = procfs.namespace(os.getpid(), "mnt")
+        self._netns = procfs.namespace(os.getpid(), "net")
 
     def scan(self) -> tuple[Process, ...]:
         """The processes as of now, by pid."""
@@ -143,7 +144,7 @@ class Finder:
             kinds[each.stat.pid] = Kind.OLD_WORKER if gone_by else Kind.STANDALONE
         wanted = self._wanted(kinds, parents)
         return tuple(
-            _process(found[pid], states[pid], kinds[pid], found.get(parents[pid]))
+            _process(found[pid], states[pid], kinds[pid], found.get(parents[pid]), self._netns)
             for pid in sorted(wanted)
         )
 
@@ -203,7 +204,9 @@ def _replaced(
     return age.keys() - current
 
 
-def _process(found: _Found, stat: procfs.Stat, kind: Kind, parent: _Found | None) -> Process:
+def _process(
+    found: _Found, stat: procfs.Stat, kind: Kind, parent: _Found | None, here: int | None
+) -> Process:
     """As `model.topology` has it.  A worker may have gone into a chroot: its master has not."""
     above = parent if parent is not None else found
     files = _files_of(above)
@@ -217,6 +220,7 @@ def _process(found: _Found, stat: procfs.Stat, kind: Kind, parent: _Found | None
         fd_limit=procfs.fd_limit(stat.pid),
         fd_used=procfs.fd_used(stat.pid),
         netns=found.netns,
+        other_network=found.netns is not None and found.netns != here,
         config_files=files,
         command_line=found.words,
         container_pid=found.inner,
@@ -226,9 +230,12 @@ def _process(found: _Found, stat: procfs.Stat, kind: Kind, parent: _Found | None
 
 
 def _files_of(found: _Found) -> tuple[str, ...]:
-    """Relative ones from its working directory, or from $PWD if it has left that (`chroot`)."""
+    """Relative ones from its working directory, or from $PWD if it has left that (`chroot`).
+
+    Where that may not be read, a path that says so when it is opened.
+    """
     pid = found.stat.pid
-    files = config_paths(found.arguments, procfs.link(pid, "cwd") or "/")
+    files = config_paths(found.arguments, procfs.link(pid, "cwd") or f"/proc/{pid}/cwd")
     if not files or _exists(found.root, files[0]) or _exists("/", files[0]):
         return files
     began_in = procfs.environment(pid).get("PWD", "")

@@ -264,7 +264,8 @@ def _not_connected(error: OSError, what: str) -> NoAnswer:
     if isinstance(error, TimeoutError):
         return NoAnswer(Problem.TIMEOUT, what, "no connection in time")
     if error.errno in (errno.EACCES, errno.EPERM):
-        return NoAnswer(Problem.FORBIDDEN, what, "no permission", "run hatrace as root")
+        do = "run hatrace as root (CAP_DAC_OVERRIDE)"
+        return NoAnswer(Problem.FORBIDDEN, what, "no permission", do)
     if error.errno == errno.ECONNREFUSED:
         return NoAnswer(Problem.REFUSED, what, "nobody listens there")
     return NoAnswer(Problem.NOT_THERE, what, error.strerror or str(error))

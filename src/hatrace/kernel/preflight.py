@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +28,13 @@ _ANCESTOR_CGROUP = bytes.fromhex(
 )
 """r1 = 0; call bpf_get_current_ancestor_cgroup_id (123); return 0."""
 
-_CAPABILITIES = {12: "CAP_NET_ADMIN", 19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN"}
+_CAPABILITIES = {1: "CAP_DAC_OVERRIDE", 2: "CAP_DAC_READ_SEARCH", 5: "CAP_KILL"}
+_CAPABILITIES |= {12: "CAP_NET_ADMIN", 19: "CAP_SYS_PTRACE", 21: "CAP_SYS_ADMIN"}
 _CAPABILITIES |= {38: "CAP_PERFMON", 39: "CAP_BPF"}
 VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 _LOCKDOWN = Path("/sys/kernel/security/lockdown")
+_HOST_PIDS = 0xEFFFFFFC
+"""PROC_PID_INIT_INO, include/linux/proc_ns.h."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,16 +48,42 @@ class Answer:
 
 
 def cgroup_mount() -> Path | None:
-    """Where cgroup v2 is mounted here, if it is (/proc/self/mounts)."""
+    """Where the whole of cgroup v2 is mounted, as seen here: a container's part of it is none.
+
+    Only the root has no ``cgroup.events`` (Documentation/admin-guide/cgroup-v2.rst).
+    """
+    mounts = _cgroup_mounts()
+    return next((mount for mount in mounts if not (mount / "cgroup.events").exists()), None)
+
+
+def why_no_cgroup() -> tuple[str, str]:
+    """Why there is no such mount, and what to do."""
+    if next(_cgroup_mounts(), None):
+        return (
+            "only a container's part of cgroup v2 is mounted here, and hooks there see no others",
+            "run it on the host, or with the host's: docker run --cgroupns=host --privileged",
+        )
+    do = "mount -t cgroup2 none /run/cgroup2  (after mkdir; umount it when done)"
+    return "no cgroup v2 is mounted", do
+
+
+def _cgroup_mounts() -> Iterator[Path]:
     try:
         lines = Path("/proc/self/mounts").read_text().splitlines()
     except OSError:
-        return None
+        return
     for line in lines:
         _, where, kind, *_ = line.split(" ")
         if kind == "cgroup2" and Path(where).is_dir():
-            return Path(where)
-    return None
+            yield Path(where)
+
+
+def in_host_pids() -> bool:
+    """Whether pids here are those of the host: BPF programs know no others."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino == _HOST_PIDS
+    except OSError:
+        return False
 
 
 def capabilities() -> frozenset[str]:
@@ -88,7 +117,7 @@ def lockdown() -> str:
 
 def ask(rung: Rung) -> Answer:
     """Whether a rung's hooks can be attached by this process, on this kernel."""
-    for condition in (_may_use_bpf, _has_btf, _has_cgroup):
+    for condition in (_may_use_bpf, _has_host_pids, _has_btf, _has_cgroup):
         if answer := condition(rung):
             return answer
     why = refusal(rung)
@@ -166,15 +195,21 @@ def _has_btf(rung: Rung) -> Answer | None:
     return Answer(rung.name, False, "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)")
 
 
-def _has_cgroup(rung: Rung) -> Answer | None:
-    if not rung.needs_cgroup or cgroup_mount():
+def _has_host_pids(rung: Rung) -> Answer | None:
+    if in_host_pids():
         return None
     return Answer(
         rung.name,
         False,
-        "no cgroup v2 is mounted",
-        "mount -t cgroup2 none /run/cgroup2  (after mkdir; umount it when done)",
+        "this is a pid namespace of its own (a container), and BPF tells the host's pids",
+        "run it on the host, or with the host's pids: docker run --pid=host --privileged",
     )
+
+
+def _has_cgroup(rung: Rung) -> Answer | None:
+    if not rung.needs_cgroup or cgroup_mount():
+        return None
+    return Answer(rung.name, False, *why_no_cgroup())
 
 
 def _try(hook: Hook, btf: libbpf.Btf, code: bytes = b"") -> str:

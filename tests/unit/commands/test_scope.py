@@ -13,6 +13,7 @@ import pytest
 from hatrace.commands import _scope
 from hatrace.commands._scope import members, nobody, settled
 from hatrace.errors import EnvironmentLacks, UsageError
+from hatrace.kernel import preflight
 from hatrace.lab.stage import wait_until
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.sockets.names import comm
@@ -110,8 +111,8 @@ def test_what_is_no_cgroup(given: str, mount: Path) -> None:
 
 
 def test_without_cgroup_v2(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_scope, "cgroup_mount", lambda: None)
-    with pytest.raises(EnvironmentLacks, match="not mounted"):
+    monkeypatch.setattr(preflight, "_cgroup_mounts", lambda: iter(()))
+    with pytest.raises(EnvironmentLacks, match="no cgroup v2 is mounted"):
         settled(of(ScopeKind.CGROUP, "/"))
     assert settled(Scope()) == Scope(), "the others do not ask for it"
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hatrace.commands import doctor
 from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import preflight
 from hatrace.kernel.rungs import CGROUP, FENTRY, KPROBE, LADDER
@@ -67,6 +68,7 @@ def test_without_btf(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         btf.touch()
     monkeypatch.setattr(preflight, "VMLINUX_BTF", btf)
     assert not preflight.has_btf()
+    monkeypatch.setattr(preflight, "in_host_pids", lambda: True)
     assert {preflight.ask(rung).why for rung in LADDER} == {
         "this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)"
     }
@@ -77,10 +79,29 @@ def test_without_cgroup_v2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     btf = tmp_path / "vmlinux"
     btf.write_bytes(b"\x9f\xeb")
     monkeypatch.setattr(preflight, "VMLINUX_BTF", btf)
-    monkeypatch.setattr(preflight, "cgroup_mount", lambda: None)
+    monkeypatch.setattr(preflight, "_cgroup_mounts", lambda: iter(()))
+    monkeypatch.setattr(preflight, "in_host_pids", lambda: True)
     answer = preflight.ask(CGROUP)
     assert answer.why == "no cgroup v2 is mounted"
     assert "mount -t cgroup2" in answer.do
+
+
+@pytest.mark.usefixtures("mighty")
+def test_a_part_of_cgroup_v2_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "_cgroup_mounts", lambda: iter([tmp_path]))
+    assert preflight.cgroup_mount() == tmp_path
+    (tmp_path / "cgroup.events").touch()
+    assert preflight.cgroup_mount() is None
+    why, do = preflight.why_no_cgroup()
+    assert "only a container's part" in why and "--cgroupns=host" in do
+
+
+@pytest.mark.usefixtures("mighty")
+def test_in_a_pid_namespace_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "in_host_pids", lambda: False)
+    for rung in LADDER:
+        answer = preflight.ask(rung)
+        assert not answer.works and "pid namespace" in answer.why and "--pid=host" in answer.do
 
 
 def test_which_rung_needs_what() -> None:
@@ -94,7 +115,7 @@ def test_our_own_capabilities() -> None:
     held = preflight.capabilities()
     if os.geteuid():
         assert "CAP_SYS_ADMIN" not in held
-    assert held <= {*ALL, "CAP_SYS_PTRACE"}
+    assert held <= ALL | doctor.WITHOUT.keys()
 
 
 def test_lockdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
