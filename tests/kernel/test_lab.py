@@ -272,6 +272,21 @@ def test_not_accepting_fills_its_queue() -> None:
         )
 
 
+def test_port_pressure_takes_all_ports_of_a_network_of_its_own() -> None:
+    ours = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text()
+    with playing("port-pressure") as running:
+        pid, port = running.haproxy.worker(), running.facts["service"]
+        words = ["nsenter", "-t", str(pid), "-n", "ss", "-Htn", f"dport = :{port}"]
+
+        def taken() -> int:
+            rows = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+            return len({row.split()[3] for row in rows.splitlines()})
+
+        assert wait_until(lambda: taken() == running.facts["ports"], 60)
+        assert wait_until(lambda: "L4CON" in running.haproxy.ask("show stat"), 60)
+    assert Path("/proc/sys/net/ipv4/ip_local_port_range").read_text() == ours
+
+
 @pytest.mark.parametrize("name", ["healthy-idle", "healthy-checks", "healthy-reloads"])
 def test_healthy_look_alikes_leak_nothing(name: str) -> None:
     with playing(name) as running:

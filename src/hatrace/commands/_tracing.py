@@ -3,8 +3,8 @@
 Beats: everything is read once a second, and a `Tick` closes each second.  In between, 20 times a
 second, HAProxy's answers are taken, and finished flows if there are many: thousands at once cost
 a third of what they cost in small batches, and nobody judges them before the tick.  The first
-second's picture is delivered at once: what leaked before hatrace came is there to be found at
-the first tick.
+picture is delivered at once, and the next one soon, when HAProxy's first answers are there: what
+leaked before hatrace came is found by then.
 """
 
 from __future__ import annotations
@@ -45,12 +45,15 @@ from hatrace.sockets.command_sockets import command_sockets
 from hatrace.sockets.counters import host_counters
 from hatrace.sockets.holders import Finder
 from hatrace.sockets.names import comm
+from hatrace.sockets.netlink import namespace_of
 from hatrace.sockets.sampled import SampledProbes
 
 DRAIN_S = 0.05
 """The ring holds 43,690 finished flows: at 20 looks a second, 870,000 flows per second."""
 BATCH_BYTES = 1 << 20
 """So much of the ring is used when its flows are taken between ticks: 5,461 of them."""
+SECOND_LOOK_S = 0.3
+"""From the first picture to the next."""
 CALLERS = 64
 """Of those who call HAProxy's command-line sockets, the latest so many are kept."""
 INVENTORY_S, URGENT_INVENTORY_S = 5.0, 0.9
@@ -158,7 +161,7 @@ class Tracing:
     def events(self, go_on: Callable[[], bool]) -> Iterator[Event]:
         """Everything that happens until ``go_on`` says no; it is called between drains."""
         yield from self._early
-        next_tick_s = time.monotonic()
+        next_tick_s, wait_s = time.monotonic(), 0.0
         while True:
             due = time.monotonic() >= next_tick_s
             yield from self._news(0 if due else BATCH_BYTES)
@@ -166,7 +169,8 @@ class Tracing:
                 began_s = time.thread_time()
                 yield from self._picture()
                 self._looks.took(time.thread_time() - began_s - self._inventory_cost_s)
-                wait_s = self._looks.wait_s(not self.feedback.suspects, self._budget.tick_s)
+                usual_s = self._looks.wait_s(not self.feedback.suspects, self._budget.tick_s)
+                wait_s = usual_s if wait_s else SECOND_LOOK_S
                 next_tick_s = max(next_tick_s + wait_s, time.monotonic())
             if not go_on():
                 break
@@ -187,7 +191,7 @@ class Tracing:
         if held is not None:
             names = {pid: comm(pid) for pid in {holder.pid for holder in held}}
             yield Holders(time.monotonic_ns(), held, names)
-        yield host_counters()
+        yield from self._counters()
         yield from self._attempt("command-sockets", lambda: self._command_socket_event(held or ()))
         yield from self._command_clients()
         records, matched = self._probes.scan(self.feedback.criteria)
@@ -221,6 +225,15 @@ class Tracing:
         if (self._budget.summary, self._budget.tick_s) != before:
             self._probes.report_finished(not self._budget.summary)
             self._sampler.pace(self._budget.tick_s / TICK_S)
+
+    def _counters(self) -> Iterator[Event]:
+        """Of our own network namespace first, then of those that processes in scope have."""
+        own = host_counters()
+        yield own
+        others = {namespace_of(pid): pid for pid in self._followed} if own.netns else {}
+        for netns, pid in others.items():
+            if netns not in (None, own.netns):
+                yield host_counters(pid)
 
     def _command_clients(self) -> Iterator[Event]:
         """Who called HAProxy's command-line sockets, if anybody did since the last look."""

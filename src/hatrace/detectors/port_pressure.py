@@ -19,8 +19,9 @@ from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known
 from hatrace.detectors.memory import Memory
 from hatrace.model.address import endpoint
-from hatrace.model.event import Target
+from hatrace.model.event import HostCounters, Target
 from hatrace.model.finding import Confidence, Evidence, Finding, Growth, Severity, Step
+from hatrace.model.topology import Process
 from hatrace.model.world import World
 
 
@@ -53,17 +54,13 @@ class PortPressure:
         self._past: dict[Remote, list[tuple[int, int]]] = {}
 
     def observe(self, world: World) -> Iterable[Finding]:
-        host = world.host
-        if host is None or host.port_low is None or host.port_high is None:
-            return []
-        ports = host.port_high - host.port_low + 1
-        crowded = {
-            remote: rows
-            for remote, rows in sorted(_by_remote(world).items())
-            if sum(row.open for row in rows) >= self._limits.notice * ports
-        }
+        crowded: dict[Remote, tuple[list[Target], int]] = {}
+        for remote, rows in sorted(_by_remote(world).items()):
+            ports = _ports(world, remote[0])
+            if ports and sum(row.open for row in rows) >= self._limits.notice * ports:
+                crowded[remote] = rows, ports
         self._past = {remote: self._past.get(remote, []) for remote in crowded}
-        findings = [self._finding(world, *item, ports) for item in crowded.items()]
+        findings = [self._finding(world, remote, *found) for remote, found in crowded.items()]
         self._memory.keep(finding.subject for finding in findings)
         return findings
 
@@ -72,6 +69,7 @@ class PortPressure:
         where = endpoint(remote[1], remote[2])
         rate = self._growth(remote, world.now_ns, used)
         subject = self._memory.subject(where, remote[0])
+        owner = world.processes.get(rows[0].pid)
         share = used / ports
         return Finding(
             slug=self.slug,
@@ -90,12 +88,12 @@ class PortPressure:
                 "as many connections at once to one address and port as there are local ports"
                 " for them"
             ),
-            next_steps=tuple(_next_steps(world, remote)),
-            verify=(Step("the number falls", f"{steps.sockets_to(None, *remote[1:])} | wc -l"),),
+            next_steps=tuple(_next_steps(owner, remote)),
+            verify=(Step("the number falls", f"{steps.sockets_to(owner, *remote[1:])} | wc -l"),),
             caveat=caveat(
                 world,
                 "connections in TIME_WAIT and those of processes out of scope take ports too,"
-                " and are not counted",
+                " and are not counted; each further source address (`source`) has as many ports",
             ),
         )
 
@@ -114,6 +112,21 @@ class PortPressure:
         if share >= self._limits.critical:
             return Severity.CRITICAL
         return Severity.WARNING if share >= self._limits.warning else Severity.NOTICE
+
+
+def _ports(world: World, netns: int) -> int | None:
+    """How many local ports connections have in a network namespace; None: not known there."""
+    host = network(world, netns)
+    if host is None or host.port_low is None or host.port_high is None:
+        return None
+    return host.port_high - host.port_low + 1
+
+
+def network(world: World, netns: int) -> HostCounters | None:
+    """The counters of a network namespace; those of old captures do not say whose they are."""
+    if world.host is not None and world.host.netns is None:
+        return world.host
+    return world.networks.get(netns)
 
 
 def _by_remote(world: World) -> dict[Remote, list[Target]]:
@@ -149,13 +162,15 @@ def _evidence(world: World, row: Target) -> Evidence:
     )
 
 
-def _next_steps(world: World, remote: Remote) -> Iterable[Step]:
-    yield Step("see the range", "sysctl net.ipv4.ip_local_port_range")
+def _next_steps(owner: Process | None, remote: Remote) -> Iterable[Step]:
+    """``owner``: whose connections most of them are, if it is HAProxy."""
+    yield Step("see the range", steps.inside(owner, "sysctl net.ipv4.ip_local_port_range"))
     yield Step(
         "see them by state",
-        f"{steps.sockets_to(None, *remote[1:])} | awk 'NR>1{{print $1}}' | sort | uniq -c",
+        f"{steps.sockets_to(owner, *remote[1:])} | awk 'NR>1{{print $1}}' | sort | uniq -c",
     )
-    yield Step("widen the range", "sysctl -w net.ipv4.ip_local_port_range='1024 65535'")
+    wide = "sysctl -w net.ipv4.ip_local_port_range='1024 65535'"
+    yield Step("widen the range: works at once", steps.inside(owner, wide))
     yield Step(
         "in HAProxy: reuse connections (`http-reuse`, `pool-max-conn`), more addresses for the"
         " server, or more source addresses (`source`) on the server line"

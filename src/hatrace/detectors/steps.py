@@ -58,10 +58,14 @@ def _rank(level: Level | None) -> int:
 
 
 def inside(process: Process | None, command: str) -> str:
-    """The command in the network namespace of a process in a container; else as it is."""
-    if process is None or process.container_pid in (None, process.pid):
+    """The command in the network namespace of a process that has another; else as it is."""
+    if process is None or not (process.other_network or _contained(process)):
         return command
     return f"nsenter -t {process.pid} -n {command}"
+
+
+def _contained(process: Process) -> bool:
+    return process.container_pid not in (None, process.pid)
 
 
 def reload(world: World, pid: int) -> str:
@@ -76,7 +80,7 @@ def reload(world: World, pid: int) -> str:
     if master is None or master.kind is not Kind.MASTER:
         return "systemctl reload haproxy"
     files = " ".join(f"-f {shlex.quote(path)}" for path in master.config_files)
-    if not files or master.container_pid not in (None, master.pid):
+    if not files or _contained(master):
         return f"kill -USR2 {master.pid}"
     return f"/proc/{master.pid}/exe -c -q {files} && kill -USR2 {master.pid}"
 

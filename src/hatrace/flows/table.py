@@ -18,7 +18,7 @@ from hatrace.flows.finished import chosen, whole
 from hatrace.flows.news import Desk
 from hatrace.flows.owners import Owners
 from hatrace.flows.scans import Fds, Names, Suspects, Totals
-from hatrace.flows.told import Told
+from hatrace.flows.told import Told, bound
 from hatrace.model import event as events
 from hatrace.model.attribution import Attribution
 from hatrace.model.capture_info import CaptureInfo
@@ -29,6 +29,8 @@ from hatrace.model.world import CheckActivity, Key, Rate
 
 LOG_LINES = 400
 ACTIONS = 100
+NETWORKS = 256
+"""Network namespaces, those heard of last."""
 TROUBLES = 1_000
 """Different subjects in trouble at once."""
 
@@ -43,6 +45,7 @@ class Table:
         self.command_clients: events.CommandClients | None = None
         self.host: events.HostCounters | None = None
         self.host_at_start: events.HostCounters | None = None
+        self.networks: dict[int, events.HostCounters] = {}
         self.cost: events.Cost | None = None
         self._told = Told()
         self._suspects, self._totals = Suspects(), Totals()
@@ -135,8 +138,13 @@ class Table:
         self._names.learn((calls.pid, calls.comm) for calls in event.calls)
 
     def _host(self, event: events.HostCounters) -> None:
-        self.host = event
         self.host_at_start = self.host_at_start or event
+        if event.netns == self.host_at_start.netns:
+            self.host = event
+        if event.netns is not None:
+            self.networks.pop(event.netns, None)
+            self.networks[event.netns] = event
+            bound(self.networks, NETWORKS)
 
     def _losses(self, event: events.Losses) -> None:
         self.losses = event

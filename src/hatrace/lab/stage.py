@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.lab import guard
+from hatrace.lab import guard, network
 
 PORTS = range(27000, 28000)
 """Where the lab's listeners are: below the ephemeral range, so that no client's port collides."""
@@ -35,6 +35,7 @@ class Stage:
         self.token = secrets.token_hex(8)
         self.directory = Path(tempfile.mkdtemp(prefix="hatrace-lab."))
         self._children: list[subprocess.Popen[bytes]] = []
+        self._inside: tuple[str, ...] = ()
         self._ports = iter(random.sample(PORTS, len(PORTS)))
         self._guard = subprocess.Popen(
             [sys.executable, "-m", "hatrace.lab.guard", self.token, str(self.directory)],
@@ -81,6 +82,16 @@ class Stage:
                 return port
         raise EnvironmentLacks(f"no free port in {PORTS.start}-{PORTS.stop - 1}")
 
+    def enter_network(self, settings: Mapping[str, str]) -> None:
+        """All that is started from now on lives in a network namespace of its own.
+
+        ``settings``: sysctls which are of one namespace (``net/ipv4/...``).
+        """
+        holder = self.spawn(network.HOLD, "network.log")
+        wait_until(lambda: network.ready(holder))
+        network.configure(holder.pid, settings)
+        self._inside = network.inside(holder.pid)
+
     def spawn(
         self,
         words: Sequence[str | Path],
@@ -92,7 +103,7 @@ class Stage:
         with (self.directory / log).open("ab") as output:
             try:
                 child = subprocess.Popen(
-                    words,
+                    (*self._inside, *words),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=output,

@@ -176,6 +176,9 @@ class HostCounters:
     file_used: int | None = None
     file_max: int | None = None
     listen_overflows: int | None = None
+    netns: int | None = None
+    """The network namespace that its own counters and limits are of; hatrace's in the first
+    event.  Captures before 2026-11-21 do not say it."""
 
 
 @dataclass(frozen=True, slots=True)

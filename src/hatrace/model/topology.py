@@ -56,6 +56,8 @@ class Process:
     fd_limit: int | None = None
     fd_used: int | None = None
     netns: int | None = None
+    other_network: bool = False
+    """``netns`` is not hatrace's own: commands about its sockets have to be run in it."""
     config_files: tuple[str, ...] = ()
     command_line: tuple[str, ...] = ()
     container_pid: int | None = None
@@ -126,6 +128,8 @@ class Bind:
     address: bytes
     port: int
     mode: str | None = None
+    limit: int | None = None
+    """Its `maxconn`, or its frontend's where that is lower; ``None``: only the global one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,7 +126,13 @@ class World(Protocol):
         """Who connected to the command-line sockets, how often, and when last."""
 
     @property
-    def host(self) -> HostCounters | None: ...
+    def host(self) -> HostCounters | None:
+        """As hatrace's own network namespace has them."""
+
+    @property
+    def networks(self) -> Mapping[int, HostCounters]:
+        """By network namespace, hatrace's own included."""
+
     @property
     def host_at_start(self) -> HostCounters | None: ...
     @property

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hatrace.errors import HatraceError
 from hatrace.model.event import HostCounters
-from hatrace.sockets.netlink import within
+from hatrace.sockets.netlink import namespace_of, within
 
 _PROC = Path("/proc")
 
@@ -39,6 +39,7 @@ def host_counters(pid: int | None = None) -> HostCounters:
         port_high=high,
         file_used=used,
         file_max=most,
+        netns=namespace_of(pid if pid is not None else "thread-self"),
         listen_overflows=netstat(_text(net / "netstat")).get("TcpExt", {}).get("ListenOverflows"),
     )
 

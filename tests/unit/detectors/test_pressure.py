@@ -35,6 +35,30 @@ def test_clients_take_no_ports_of_ours() -> None:
     assert not ask(PortPressure(nothing_known), world, 1, rows)
 
 
+def test_each_network_namespace_has_its_own_range() -> None:
+    own, other = 4026531840, 4026532999
+    world = table(make.host(make.at(0), netns=own))
+    world.apply(make.host(make.at(0), netns=other, port_low=33_000, port_high=33_099))
+    assert world.host is not None
+    assert world.host.netns == own
+    rows = make.targets(
+        make.at(1), make.data_target(open=90), make.data_target(6, open=90, netns=other)
+    )
+    (finding,) = ask(PortPressure(nothing_known), world, 1, rows)
+    assert "90 of 100 source ports" in finding.claim
+
+
+def test_the_steps_are_for_the_network_namespace_of_the_process() -> None:
+    world = table(
+        make.processes(make.at(0), make.process(other_network=True)),
+        make.host(make.at(0), port_low=40_000, port_high=40_099),
+    )
+    rows = make.targets(make.at(1), make.data_target(open=90))
+    (finding,) = ask(PortPressure(nothing_known), world, 1, rows)
+    commands = [step.command for step in (*finding.next_steps, *finding.verify) if step.command]
+    assert all(command.startswith("nsenter -t 100 -n ") for command in commands)
+
+
 def test_orphans_near_the_limit_are_named() -> None:
     world, detector = table(), OrphanStorm(nothing_known)
     for second in range(4):

@@ -16,10 +16,12 @@ from hatrace.lab.scenarios import (
     master_socket_server,
     master_socket_worker,
     not_accepting,
+    port_pressure,
     stale_bind_generations,
     stale_bind_stopped,
     stale_worker,
     stream_leak,
+    stream_leak_2_9_1,
     stream_leak_checked,
     unreleased_accept,
 )
@@ -30,6 +32,7 @@ SCENARIOS: dict[str, Scenario] = {
     for module in (
         check_leak,
         stream_leak,
+        stream_leak_2_9_1,
         stream_leak_checked,
         master_socket_clients,
         master_socket_server,
@@ -42,6 +45,7 @@ SCENARIOS: dict[str, Scenario] = {
         stale_bind_generations,
         unreleased_accept,
         not_accepting,
+        port_pressure,
         healthy,
         healthy_idle,
         healthy_checks,
