@@ -60,6 +60,8 @@ class Group:
     tasks: int
     limit_ns: int
     """The longest time that a check here may take."""
+    interval_ns: int
+    """The shortest distance of two checks of one server here."""
     latest_start_ns: int
     users: tuple[Server, ...]
     """The servers that are checked there."""
@@ -77,7 +79,7 @@ class Group:
     @property
     def shared(self) -> bool:
         """Whether sessions go to the same address and port."""
-        return any((one.address, one.port) == (self.address, self.port) for one in self.servers)
+        return any(takes(one, self.key) for one in self.servers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def _group(world: World, key: Place, flows: Sequence[Flow]) -> Group:
     pid, address, port = key
     servers = world.servers.get(pid) or next(iter(world.servers.values()), ())
     users = [one for one in servers if _health(one, key) or _agent(one, key)]
-    sessions = [one for one in servers if (one.address, one.port) == key[1:]]
+    sessions = [one for one in servers if takes(one, key)]
     tasks = sum(_health(one, key) + _agent(one, key) for one in users)
     said = min((world.attribution(flow) for flow in flows), key=_sureness)
     about = [one for one in world.checks if one.pid == pid and one.server in users]
@@ -169,6 +171,7 @@ def _group(world: World, key: Place, flows: Sequence[Flow]) -> Group:
         tasks=max(tasks, 1),
         limit_ns=max((_limit_ms(one) for one in users), default=THRESHOLDS.default_inter_ms)
         * 1_000_000,
+        interval_ns=min((_inter_ms(one) for one in users), default=0) * 1_000_000,
         latest_start_ns=max(starts, default=0),
         users=tuple(users),
         servers=tuple(dict.fromkeys([*users, *sessions])),
@@ -185,12 +188,23 @@ def _sureness(said: Attribution) -> tuple[int, str]:
     ), said.label
 
 
+def takes(server: Server, key: Place) -> bool:
+    """Whether sessions may go there; port 0 is the port which the client asked for."""
+    return server.address == key[1] and server.port in (key[2], 0)
+
+
 def _health(server: Server, key: Place) -> bool:
     return server.checked and (server.check_address, server.check_port) == key[1:]
 
 
 def _agent(server: Server, key: Place) -> bool:
     return server.agent_checked and (server.agent_address, server.agent_port) == key[1:]
+
+
+def _inter_ms(server: Server) -> int:
+    said = server.settings
+    known = (said.inter_ms or THRESHOLDS.default_inter_ms, said.fastinter_ms, said.downinter_ms)
+    return min(one for one in known if one)
 
 
 def _limit_ms(server: Server) -> int:

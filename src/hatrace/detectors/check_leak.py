@@ -120,7 +120,7 @@ def _growth(world: World, group: Group, over: Sequence[Flow]) -> Growth | None:
     if came:
         came += [flow for flow in group.flows if not flow.preexisting and flow not in over]
     times = [flow.connect_ns or flow.born_ns for flow in came]
-    return growth(times, world.info.started_ns, world.now_ns)
+    return growth(times, world.info.started_ns, world.now_ns, group.interval_ns)
 
 
 def _severity(leak: Leak, ahead: Forecast | None) -> Severity:

@@ -7,23 +7,31 @@ most one socket is held, and a socket is over at the latest when the next check 
 Where sessions go to the same address and port, a socket is first to be told from theirs, which
 may come in a check's rhythm and ask what a check asks.  HAProxy knows (`show sess`, `show fd`).
 Where it cannot be asked, each client that is connected may have one of these sockets.
+
+And where HAProxy may have more tasks there than its server list shows (checks that connect
+elsewhere, Lua, sessions to any address), no number of sockets tells, only their age.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hatrace.detectors.check_groups import Group, Thresholds
+from hatrace.detectors.check_groups import Group, Thresholds, takes
 from hatrace.detectors.matching import Matcher, Word
 from hatrace.model.attribution import Role
 from hatrace.model.finding import Confidence
 from hatrace.model.flow import Flow, State
 from hatrace.model.world import World
 
+OTHERS = frozenset({"check connect elsewhere", "socks4", "lua", "set-dst", "option transparent"})
+"""Settings (`Configured.options`) with which more than the listed checks may connect there."""
+
 
 def over(group: Group, world: World, matcher: Matcher, limits: Thresholds) -> tuple[Flow, ...]:
     """The sockets whose check is over, oldest first."""
     flows = list(group.flows)
+    if _others(world, group):
+        return tuple(flow for flow in flows if _too_old(flow, group, world, matcher, limits))
     if group.shared:
         flows = _unexplained(world, group, _told_apart(world, group, matcher, limits))
     surplus = max(len(flows) - group.tasks, 0)
@@ -31,6 +39,20 @@ def over(group: Group, world: World, matcher: Matcher, limits: Thresholds) -> tu
     if group.tasks == 1:
         keys |= {flow.key for flow in flows if _succeeded(flow, group, limits)}
     return tuple(flow for flow in flows if flow.key in keys)
+
+
+def _others(world: World, group: Group) -> bool:
+    """Whether HAProxy may have connections there which its list of servers does not show."""
+    configured = world.configured.get(group.pid)
+    return configured is not None and not OTHERS.isdisjoint(configured.options)
+
+
+def _too_old(flow: Flow, group: Group, world: World, matcher: Matcher, limits: Thresholds) -> bool:
+    """Whether no check takes so long, and HAProxy has no stream that holds it."""
+    if matcher.match(flow).word not in (Word.UNASKED, Word.NO_STREAM):
+        return False
+    patience_ns = max(limits.asked_ns, limits.lone_limits * group.limit_ns)
+    return world.now_ns - flow.born_ns > patience_ns
 
 
 def _succeeded(flow: Flow, group: Group, limits: Thresholds) -> bool:
@@ -63,8 +85,7 @@ def _doubtful(flow: Flow, world: World, group: Group, matcher: Matcher) -> bool:
 
 def _http(group: Group) -> bool:
     """Whether all servers that take sessions there speak HTTP."""
-    taking = [one for one in group.servers if (one.address, one.port) == group.key[1:]]
-    return all(one.mode == "http" for one in taking)
+    return all(one.mode == "http" for one in group.servers if takes(one, group.key))
 
 
 def _clients(world: World) -> int:

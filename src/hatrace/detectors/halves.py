@@ -125,7 +125,7 @@ def _doubtful(world: World, flow: Flow, said: Attribution) -> bool:
     if said.role not in CHECKS or said.confidence is Confidence.CERTAIN:
         return False
     known = world.servers.get(flow.pid, ())
-    return any((one.address, one.port) == (flow.raddr, flow.rport) for one in known)
+    return any(one.address == flow.raddr and one.port in (flow.rport, 0) for one in known)
 
 
 def _paired(

@@ -11,17 +11,18 @@ the listen overflows of the host; the checks of HAProxy that go there.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from hatrace.detectors import forecast, steps, words
 from hatrace.detectors.caveats import caveat
 from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known, named
+from hatrace.detectors.listeners import at_its_limit, checks_of, gave_no_answer
 from hatrace.detectors.memory import Memory
 from hatrace.detectors.quotes import quotes
 from hatrace.detectors.reloads import owner
-from hatrace.model.address import endpoint, is_unspecified
+from hatrace.model.address import endpoint
 from hatrace.model.finding import Confidence, Evidence, Finding, Growth, Severity, Step
 from hatrace.model.flow import Flow, State
 from hatrace.model.topology import Server
@@ -32,9 +33,13 @@ from hatrace.model.world import Key, World
 class Thresholds:
     """How long a queue must stand; each with its reason."""
 
-    stands_ns: int = 5 * SECOND_NS
-    """A busy process drains its queue many times a second; a pause of garbage collection or
-    of a slow disk is over by then."""
+    stands_ns: int = 10 * SECOND_NS
+    """A busy process drains its queue many times a second; a pause of garbage collection, of a
+    slow disk or of a single thread with a long request is over by then."""
+    known_ns: int = 5 * SECOND_NS
+    """The same where HAProxy's own check of it has timed out, or the process is stopped."""
+    pauses: int = 2
+    """So many times the longest pause that it was seen to make."""
     looks: int = 4
     """At least so many looks, none of which saw it shorter than the one before."""
     full_ns: int = 2 * SECOND_NS
@@ -65,6 +70,8 @@ class NotAccepting:
         self._limits = thresholds
         self._memory = Memory()
         self._standing: dict[Key, Standing] = {}
+        self._pauses: dict[Key, int] = {}
+        """The longest time that each queue stood before it became shorter."""
 
     def observe(self, world: World) -> Iterable[Finding]:
         listeners = [
@@ -72,12 +79,13 @@ class NotAccepting:
             for one in world.open.values()
             if one.state == State.LISTEN and one.held
         ]
+        self._learn(world, {one.key: one.unread_bytes for one in listeners})
         listeners.sort(key=lambda one: (one.lport, one.pid, one.inode, one.id))
         self._standing = {one.key: self._look(world, one) for one in listeners if one.unread_bytes}
         findings = [
             self._finding(world, one, self._standing[one.key])
             for one in listeners
-            if one.unread_bytes and self._stands(world, self._standing[one.key])
+            if one.unread_bytes and self._stands(world, one, self._standing[one.key])
         ]
         self._memory.keep(finding.subject for finding in findings)
         return findings
@@ -91,17 +99,31 @@ class NotAccepting:
         past.full_ns = (past.full_ns or world.now_ns) if full else None
         return past
 
-    def _stands(self, world: World, one: Standing) -> bool:
+    def _learn(self, world: World, queues: Mapping[Key, int]) -> None:
+        """How long each queue stood which is shorter now; gone listeners are forgotten."""
+        for key, past in self._standing.items():
+            if queues.get(key, past.last) < past.last:
+                pause_ns = world.now_ns - past.since_ns
+                self._pauses[key] = max(pause_ns, self._pauses.get(key, 0))
+        self._pauses = {key: pause for key, pause in self._pauses.items() if key in queues}
+
+    def _stands(self, world: World, listener: Flow, one: Standing) -> bool:
+        if at_its_limit(world, listener):
+            return False
+        pause_ns = self._limits.pauses * self._pauses.get(listener.key, 0)
         full_ns = world.now_ns - one.full_ns if one.full_ns is not None else 0
-        stood = world.now_ns - one.since_ns >= self._limits.stands_ns
-        return full_ns >= self._limits.full_ns or (stood and one.looks >= self._limits.looks)
+        known = gave_no_answer(world, listener)
+        least_ns = self._limits.known_ns if known else self._limits.stands_ns
+        stood = world.now_ns - one.since_ns >= max(least_ns, pause_ns)
+        full = full_ns >= max(self._limits.full_ns, pause_ns)
+        return full or (stood and one.looks >= self._limits.looks)
 
     def _finding(self, world: World, one: Flow, standing: Standing) -> Finding:
         rate = _growth(world, standing)
         ahead = forecast.forecast(
             f"accept queue of {one.local}", one.unread_bytes, one.unsent_bytes + 1, rate
         )
-        checks = _checks(world, one)
+        checks = checks_of(world, one)
         process = world.processes.get(one.pid)
         subject = self._memory.subject(one.local, one.pid)
         return Finding(
@@ -166,26 +188,9 @@ def _cause(world: World, one: Flow) -> str:
     if process is not None and process.stopped:
         return f"pid {one.pid} is stopped by a signal or a debugger"
     return (
-        "nobody takes connections from the queue: the process is stuck, its acceptors have"
-        " ended, or it has no fd left"
+        "nobody takes connections from the queue: the process is stuck or busy with something"
+        " else, its acceptors have ended, or it has no fd left"
     )
-
-
-def _checks(world: World, one: Flow) -> list[Server]:
-    """Servers of HAProxy which are this listener."""
-    found = {
-        server.label: server
-        for known in world.servers.values()
-        for server in known
-        for address, port in (
-            (server.address, server.port),
-            (server.check_address, server.check_port),
-        )
-        if port == one.lport
-        and address is not None
-        and (address == one.laddr or is_unspecified(one.laddr))
-    }
-    return [found[label] for label in sorted(found)]
 
 
 def _evidence(world: World, one: Flow, checks: Sequence[Server]) -> Iterable[Evidence]:

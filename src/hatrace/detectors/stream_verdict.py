@@ -101,7 +101,8 @@ def _word(unit: Unit, matcher: Matcher) -> Word:
 
 
 def _reason(world: World, unit: Unit, quiet: int, word: Word, limits: Thresholds) -> Reason | None:
-    if _both_gone(unit) and _one_session(unit, word) and quiet >= _patience(unit, limits):
+    over = _both_gone(unit) and _one_session(unit, word) and not _delayed(unit, word)
+    if over and quiet >= _patience(unit, limits):
         return Reason.BOTH_GONE
     if word in (Word.NO_STREAM, Word.PAST):
         if _quiet_when(world, unit, quiet, word) < limits.stray_ns:
@@ -149,6 +150,13 @@ def _both_gone(unit: Unit) -> bool:
     if all(flow.state == State.CLOSE for flow in unit.flows):
         return True
     return all(gone(flow) and not pending(flow) for flow in unit.flows)
+
+
+def _delayed(unit: Unit, word: Word) -> bool:
+    """Whether HAProxy may keep an answer back on purpose (Lua, `http-response pause`, a filter):
+    of no half are both directions over, and it has not said that its stream is."""
+    said_over = word in (Word.NO_STREAM, Word.PAST)
+    return not said_over and all(flow.state != State.CLOSE for flow in unit.flows)
 
 
 def _finished(flow: Flow) -> bool:

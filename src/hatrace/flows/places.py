@@ -70,8 +70,10 @@ class Places:
 
     def at(self, address: bytes, port: int) -> Place | None:
         """What the address and port are used for now."""
-        found = self._now.get((address, port))
-        return found if found is not None else self._now.get((address, 0))
+        found, mapped = self._now.get((address, port)), self._now.get((address, 0))
+        if found is None or mapped is None:
+            return found or mapped
+        return replace(found, sessions=(*found.sessions, *mapped.sessions))
 
     def former(self, address: bytes, port: int) -> Place | None:
         """What a server used them for until it was removed or moved."""

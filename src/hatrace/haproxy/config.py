@@ -8,7 +8,7 @@ Source: the configuration manual of 3.2; older versions say the same with fewer 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from itertools import chain, pairwise
 from pathlib import Path
 
@@ -28,7 +28,7 @@ SECTIONS = frozenset(PROXIES) | word_set(
 TELLING = word_set(
     "tune.disable-zero-copy-forwarding tune.disable-fast-forward noreuseport nosplice"
     " tune.fd.edge-triggered tune.pt.zero-copy-forwarding tune.h1.zero-copy-fwd-recv"
-    " tune.h1.zero-copy-fwd-send master-worker nbproc"
+    " tune.h1.zero-copy-fwd-send master-worker nbproc grace"
 )
 """Words of `global` that change what leaks, kept with their value."""
 
@@ -183,6 +183,8 @@ class _Reader:
             self._local_peer = rest[0]
         elif word in TELLING:
             self._options.append(" ".join(words[:2]))
+        elif word in ("lua-load", "lua-load-per-thread"):
+            self._options.append("lua")
 
     def _stats_socket(self, path: str, rest: list[str]) -> None:
         settings = dict(pairwise(rest))
@@ -191,9 +193,11 @@ class _Reader:
         self._sockets.append((path, known, number(settings.get("maxconn", ""))))
         self._bind("GLOBAL", path)
 
-    def _bind(self, owner: str, text: str, mode: str | None = None) -> None:
+    def _bind(
+        self, owner: str, text: str, mode: str | None = None, limit: int | None = None
+    ) -> None:
         binds, unread = bound(owner, [self._address(text)], [text], mode)
-        self._binds += binds
+        self._binds += [replace(one, limit=limit) for one in binds]
         self._result.unread_binds += tuple(unread)
 
     def _in_peers(self, words: list[str]) -> None:
@@ -230,8 +234,9 @@ class _Reader:
         result.logs = tuple(dict.fromkeys(self._logs))
         for proxy in self._proxies:
             result.servers |= proxy.configured()
-            for text in proxy.binds:
-                self._bind(proxy.name, text, proxy.mode)
+            for text, own in zip(proxy.binds, proxy.bind_limits, strict=True):
+                limits = [limit for limit in (own, proxy.limit) if limit]
+                self._bind(proxy.name, text, proxy.mode, min(limits, default=None))
         result.binds = tuple(dict.fromkeys(self._binds))
         result.timeouts = _longest(self._proxies)
         result.endpoints = tuple(self._endpoints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from hatrace.haproxy.config_words import Address, milliseconds, number, word_set
 from hatrace.model.setup import Place
@@ -23,24 +24,32 @@ CHECKS = {
 }
 """`option` of a proxy → kind of check; without any it is a plain connect: ``tcp``."""
 
-TELLING = frozenset(("splice-auto", "splice-request", "splice-response", "log-health-checks"))
-"""Options that change what leaks, or what the log tells."""
+TELLING = word_set(
+    "splice-auto splice-request splice-response log-health-checks transparent http_proxy"
+)
+"""Options that change what leaks, where sessions go, or what the log tells."""
 
 TIMES = frozenset(("inter", "fastinter", "downinter", "agent-inter"))
 FLAGS = word_set("check agent-check backup check-reuse-pool disabled ssl check-ssl")
-VALUES = word_set("port addr agent-port agent-addr check-proto rise fall track")
+VALUES = word_set("port addr agent-port agent-addr check-proto rise fall socks4 track")
 ONE_MORE = word_set(
     "alpn ca-file check-alpn check-sni ciphers ciphersuites cookie crl-file crt error-limit"
     " id init-addr init-state log-bufsize log-proto max-reuse maxconn maxqueue minconn namespace"
     " observe on-error on-marked-down on-marked-up pool-conn-name pool-low-conn pool-max-conn"
     " pool-purge-delay proto redir resolve-net resolve-opts resolve-prefer resolvers"
-    " slowstart sni socks4 source ssl-max-ver ssl-min-ver tcp-ut verify verifyhost weight"
+    " slowstart sni source ssl-max-ver ssl-min-ver tcp-ut verify verifyhost weight"
     " ws agent-send usesrc check-pool-conn-name"
 )
 """Words of a server that take one value, which must not be mistaken for a word of its own."""
 
 DIALOGUE = word_set("send send-binary send-lf send-binary-lf expect")
 """Rules of `tcp-check` and `http-check` that make a check more than a connect."""
+
+ELSEWHERE = word_set("port addr via-socks4 socks4")
+"""Words of `connect` there that take a check to another place than its server says."""
+
+DESTINATIONS = word_set("set-dst set-dst-port")
+"""Actions by which sessions go where no server's line says."""
 
 Params = dict[str, str]
 
@@ -77,6 +86,10 @@ class Proxy:
         """Of its `mode`, timeouts and options; see `model.setup.Section`."""
         self.binds: list[str] = []
         self.bind_places: list[Place | None] = []
+        self.bind_limits: list[int | None] = []
+        """`maxconn` of each bind."""
+        self.limit: int | None = parent.limit if parent else None
+        """Its own `maxconn`; None: not said."""
         self.server_places: dict[str, Place | None] = {}
         self.dialogue: bool = parent.dialogue if parent else False
         self.mode: str = parent.mode if parent else "tcp"
@@ -94,6 +107,10 @@ class Proxy:
             texts = [text for text in rest[0].split(",") if text]
             self.binds += texts
             self.bind_places += [place] * len(texts)
+            own = number(dict(pairwise(rest)).get("maxconn", ""))
+            self.bind_limits += [own] * len(texts)
+        elif word == "maxconn" and rest:
+            self.limit = number(rest[0])
         elif word == "mode" and rest:
             self.mode = rest[0]
         elif word == "timeout" and len(rest) > 1:
@@ -120,6 +137,11 @@ class Proxy:
             self.options.add(f"http-reuse {rest[0]}")
         elif word in ("tcp-check", "http-check") and DIALOGUE.intersection(rest[:1]):
             self.dialogue = True
+        elif word in ("tcp-check", "http-check") and rest[:1] == ["connect"]:
+            if ELSEWHERE.intersection(rest):
+                self.options.add("check connect elsewhere")
+        elif DESTINATIONS.intersection(words):
+            self.options.add("set-dst")
 
     def _keep_place(self, words: list[str], place: Place | None) -> None:
         if words[:2] == ["no", "option"]:
@@ -139,6 +161,8 @@ class Proxy:
         for name, (text, params) in self._servers.items():
             if "check-reuse-pool" in params:
                 self.options.add("check-reuse-pool")
+            if "socks4" in params:
+                self.options.add("socks4")
             found[f"{self.name}/{name}"] = self._server(self._address(text), params)
         return found
 

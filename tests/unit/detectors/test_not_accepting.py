@@ -8,10 +8,12 @@ from hatrace.detectors.not_accepting import NotAccepting
 from hatrace.flows.table import Table
 from hatrace.model.finding import Confidence, Finding, KnownBug, Severity
 from hatrace.model.flow import Flow
+from hatrace.model.topology import Bind
 from tests import factories as make
 from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
 
 BACKLOG = 64
+GROWS = tuple(range(1, 12))
 LISTENER = make.listener_flow(pid=700, comm="beam.smp", lport=8000, laddr="192.0.2.1")
 
 
@@ -30,13 +32,13 @@ def watch(
 
 
 def test_a_queue_that_only_grows_is_named() -> None:
-    (finding,) = watch([1, 2, 3, 4, 5, 6])
+    (finding,) = watch(GROWS)
     assert finding.severity is Severity.WARNING
     assert finding.confidence is Confidence.CERTAIN
     assert "pid 700 (beam.smp) does not accept at 192.0.2.1:8000" in finding.claim
-    assert "6 connections wait in its queue of 64" in finding.claim
+    assert "11 connections wait in its queue of 64" in finding.claim
     assert finding.growth is not None and finding.growth.per_minute == 60
-    assert finding.forecast is not None and finding.forecast.seconds_left == 59
+    assert finding.forecast is not None and finding.forecast.seconds_left == 54
 
 
 def test_a_full_one_is_critical_within_two_seconds() -> None:
@@ -54,24 +56,24 @@ def test_an_empty_queue_is_silent() -> None:
 
 
 def test_it_resolves_when_somebody_accepts() -> None:
-    assert not watch([1, 2, 3, 4, 5, 6, 5])
+    assert not watch([*GROWS, 5])
 
 
 def test_the_checks_that_go_there_are_evidence() -> None:
-    (finding,) = watch([1, 2, 3, 4, 5, 6])
+    (finding,) = watch(GROWS)
     checks = [one for one in finding.evidence if one.what == "check"]
     assert [one.note for one in checks] == ["HAProxy's check of be/s1"]
 
 
 def test_a_listener_handed_over_is_its_holders() -> None:
     world = table(make.holders(make.at(0), (make.WORKER, 6, LISTENER.inode)))
-    (finding,) = watch([1, 2, 3, 4, 5, 6], world)
+    (finding,) = watch(GROWS, world)
     assert "pid 100" in finding.claim
 
 
 def test_a_stopped_process_is_the_cause() -> None:
     world = table(make.processes(make.at(0), make.process(700, stopped=True)))
-    (finding,) = watch([1, 2, 3, 4, 5, 6], world)
+    (finding,) = watch(GROWS, world)
     assert "is stopped" in finding.cause
     assert "kill -CONT 700" in text_of(finding)
 
@@ -82,11 +84,54 @@ def drift(version: str, slug: str) -> Sequence[KnownBug]:
 
 def test_a_bug_of_haproxys_listeners_needs_haproxy_with_room() -> None:
     detector = NotAccepting(drift)
-    (other,) = watch([1, 2, 3, 4, 5, 6], detector=detector)
+    (other,) = watch(GROWS, detector=detector)
     assert other.known_bug is None
     world = table(
         make.holders(make.at(0), (make.WORKER, 6, LISTENER.inode)),
         make.info_sample(make.at(0), CurrConns="3", Maxconn="2000"),
     )
-    (finding,) = watch([1, 2, 3, 4, 5, 6], world, NotAccepting(drift))
+    (finding,) = watch(GROWS, world, NotAccepting(drift))
     assert finding.known_bug is not None
+
+
+def checked(status: str) -> Table:
+    return table(make.servers(make.at(0), make.server(check_status=status)))
+
+
+def test_it_is_named_sooner_where_checks_time_out() -> None:
+    assert not watch(GROWS[:6])
+    (finding,) = watch(GROWS[:6], checked("L7TOUT"))
+    assert "busy with something else" in finding.cause
+    assert not watch(GROWS[:6], checked("L4CON"))
+
+
+def test_a_pause_that_it_made_before_is_expected_again() -> None:
+    detector, world = NotAccepting(nothing_known), table()
+    pause = [1, *[2] * 8, 0]
+    assert not watch([*pause, *[3] * 16], world, detector)
+    assert watch([*pause, *[3] * 30], table(), NotAccepting(nothing_known))
+
+
+def at_haproxy(accepted: int, *lengths: int, **info: str) -> list[Finding]:
+    """HAProxy's own listener with a `maxconn` of 10, and so many clients besides the queue."""
+    detector = NotAccepting(nothing_known)
+    world = table(
+        make.configured(make.at(0), Bind("fe", LISTENER.laddr, 8000, "tcp", limit=10)),
+        make.info_sample(make.at(0), **({"CurrConns": "3", "Maxconn": "2000"} | info)),
+        make.holders(make.at(0), (make.WORKER, 6, LISTENER.inode)),
+    )
+    found: list[Finding] = []
+    for second, length in enumerate(lengths):
+        row = make.target(
+            7, address=LISTENER.laddr, port=8000, inbound=True, open=accepted + length
+        )
+        scan = make.open_scan(make.at(second), queue(length))
+        found = ask(detector, world, second, make.targets(make.at(second), row), scan)
+    return found
+
+
+def test_a_maxconn_that_is_reached_is_no_fault() -> None:
+    assert not at_haproxy(10, *GROWS)
+    assert not at_haproxy(4, *GROWS, CurrConns="2000")
+    (drifted,) = at_haproxy(4, *GROWS)
+    assert "pid 100" in drifted.claim

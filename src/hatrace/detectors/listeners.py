@@ -1,0 +1,72 @@
+"""Listeners: what HAProxy says of one, as its owner or by its checks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+from hatrace.model.address import is_unspecified
+from hatrace.model.attribution import Role
+from hatrace.model.flow import Flow
+from hatrace.model.topology import Bind, Server
+from hatrace.model.world import World
+
+TIMED_OUT = ("L4TOUT", "L6TOUT", "L7TOUT")
+
+
+def is_stopped(world: World, pid: int) -> bool:
+    """Whether it is a HAProxy process that a signal or a debugger holds."""
+    process = world.processes.get(pid)
+    return process is not None and process.stopped
+
+
+def gave_no_answer(world: World, one: Flow) -> bool:
+    """Whether it is stopped, or a check of HAProxy timed out."""
+    if is_stopped(world, one.pid):
+        return True
+    return any((check.check_status or "") in TIMED_OUT for check in checks_of(world, one))
+
+
+def at_its_limit(world: World, one: Flow) -> bool:
+    """Whether it is HAProxy's, and the queue waits there because of a configured `maxconn`."""
+    if is_stopped(world, one.pid):
+        return False
+    info, configured = world.infos.get(one.pid), world.configured.get(one.pid)
+    used, limit = (info.values.get(name, "") if info else "" for name in ("CurrConns", "Maxconn"))
+    if used.isdecimal() and limit.isdecimal() and int(used) >= int(limit) > 0:
+        return True
+    binds = [bind for bind in configured.binds if _is(bind, one)] if configured else []
+    limits = [bind.limit for bind in binds if bind.limit]
+    accepted = _clients(world, {bind.frontend for bind in binds}) - one.unread_bytes
+    return bool(limits) and accepted >= min(limits)
+
+
+def _is(bind: Bind, one: Flow) -> bool:
+    return bind.port == one.lport and (bind.address == one.laddr or is_unspecified(one.laddr))
+
+
+def _clients(world: World, frontends: Set[str]) -> int:
+    """Connections of these frontends' clients, those included that wait in a queue."""
+    return sum(
+        row.open
+        for row in world.targets.values()
+        if row.inbound
+        and (said := world.target_attribution(row)).role is Role.CLIENT
+        and not frontends.isdisjoint(said.label.split(", "))
+    )
+
+
+def checks_of(world: World, one: Flow) -> list[Server]:
+    """Servers of HAProxy which are this listener."""
+    found = {
+        server.label: server
+        for known in world.servers.values()
+        for server in known
+        for address, port in (
+            (server.address, server.port),
+            (server.check_address, server.check_port),
+        )
+        if port == one.lport
+        and address is not None
+        and (address == one.laddr or is_unspecified(one.laddr))
+    }
+    return [found[label] for label in sorted(found)]
