@@ -1,6 +1,6 @@
 """HAProxy with a bug of an old release put back, compiled from Debian's source.
 
-    python -m hatrace.lab.regressed     # fetch and compile; prints version and path
+    python -m hatrace.lab.regressed     # fetch and compile; prints versions and paths
 
 Debian's archive has no release between those of its suites.  A bug that came with one commit and
 went with the next can be put back into a suite's source: such a build leaks by HAProxy's own
@@ -49,6 +49,18 @@ ZERO_COPY = Bug(
 """GH #2395: zero-copy forwarding is blocked, not left, when the other side has ended, so that
 nothing ever closes the stream.  Came with 2421c6fa7 (2.9.1), went with 123a9e7d8 (2.9.2)."""
 
+UNSEEN_ABORT = Bug(
+    version="3.0.5",
+    suite="trixie",
+    file="src/cli.c",
+    now=r"if \(se_fl_test\(appctx->sedesc, SE_FL_SHW\)\) \{\s+"
+    r"appctx->st0 = CLI_ST_END;\s+continue;\s+\}",
+    then="",
+)
+"""GH #2727: the command line's applet waits for a request of a client that has left already.
+Not the very lines of 3.0.5, but what was measured of it: a client that connects to the stats
+socket and closes at once keeps its slot.  Went with 14a413033 (3.0.6)."""
+
 
 def fetch(bug: Bug) -> Path:
     """The HAProxy with this bug, from the cache or compiled now (a minute or two)."""
@@ -90,5 +102,6 @@ def _put_back(bug: Bug, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    path = fetch(ZERO_COPY)
-    print(version(path), path)
+    for bug in (ZERO_COPY, UNSEEN_ABORT):
+        path = fetch(bug)
+        print(version(path), path)
