@@ -14,7 +14,9 @@ from hatrace.model.topology import Level
 from hatrace.model.world import World
 
 NAMED = 10
-"""Servers and addresses named in full, where there are several."""
+"""Addresses named, where there are several; the evidence has them all."""
+CLAIMED = 3
+"""Servers and addresses named in the claim, which is read on a narrow screen."""
 COMMANDS = 3
 """Addresses for which commands are given."""
 
@@ -22,7 +24,7 @@ COMMANDS = 3
 def claim(leak: Leak, ahead: Forecast | None) -> str:
     kind = "agent-check" if leak.agent else "health-check"
     whose = _names(leak) or leak.places[0].group.said.label or "a server"
-    where = _several([one.group.endpoint for one in leak.places])
+    where = _several(_ends(leak), CLAIMED)
     return words.sentence(
         [
             f"pid {leak.pid} holds {words.several(len(leak.over), f'{kind} socket')} of {whose}"
@@ -33,19 +35,20 @@ def claim(leak: Leak, ahead: Forecast | None) -> str:
     )
 
 
-def _several(names: list[str]) -> str:
-    spare = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {spare} more" if spare > 0 else "")
+def _several(names: list[str], most: int = NAMED) -> str:
+    """``s1, s2, s3 and 5 more``; never "and 1 more", which is as long as the name."""
+    spare = len(names) - most
+    if spare <= 1:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {spare} more"
 
 
 def _names(leak: Leak) -> str:
-    """``be/s1``, or ``be/s1, s2, s3``: all servers checked at these addresses."""
+    """``be/s1``, or ``be/s1, s2, s3 and 5 more``: the servers checked at these addresses."""
     backends: dict[str, list[str]] = {}
-    for server in leak.users[:NAMED]:
+    for server in leak.users:
         backends.setdefault(server.backend, []).append(server.name)
-    named = ", ".join(f"{backend}/{', '.join(names)}" for backend, names in backends.items())
-    spare = len(leak.users) - NAMED
-    return f"{named} and {spare} more" if spare > 0 else named
+    return ", ".join(f"{backend}/{_several(names, CLAIMED)}" for backend, names in backends.items())
 
 
 STATES = {

@@ -91,7 +91,8 @@ def test_its_name_stays_when_more_servers_join() -> None:
     (later,) = ask(detector, world, 7, make.open_scan(make.at(7), *several(12)))
     assert first.key == later.key
     assert later.since_ns == make.at(6)
-    assert "192.0.2.1:8011 and 2 more whose checks" in later.claim
+    assert "be/s0, s1, s2 and 9 more to 192.0.2.1:8002, " in later.claim
+    assert "192.0.2.1:8004 and 9 more whose checks" in later.claim
     assert len(later.evidence) == 20
     assert len({one.remote for one in later.evidence}) == 12
 
