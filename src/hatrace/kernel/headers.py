@@ -191,11 +191,7 @@ def _write_tree(tree: Path) -> None:
 
 def files() -> dict[str, str]:
     """Path below include/ → text, for the running kernel."""
-    btf = Btf()
-    try:
-        structs = "\n".join(_Writer(btf).structs())
-    finally:
-        btf.close()
+    structs = "\n".join(_Writer(Btf()).structs())
     machine = {"x86_64": "X86_64", "aarch64": "ARM64"}.get(platform.machine(), "64BIT")
     version = _version(platform.release())
     tree = dict.fromkeys(_EMPTY_HEADERS, "")

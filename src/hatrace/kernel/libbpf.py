@@ -213,14 +213,7 @@ class Btf:
     """The running kernel's types, read by libbpf from /sys/kernel/btf/vmlinux."""
 
     def __init__(self) -> None:
-        self._lib = _libbpf()
-        self._btf = self._lib.btf__load_vmlinux_btf()
-        if not self._btf:
-            raise EnvironmentLacks(
-                "cannot read the kernel's BTF",
-                "/sys/kernel/btf/vmlinux is missing or unreadable (CONFIG_DEBUG_INFO_BTF)",
-                "use a kernel with BTF, or run with --rung netlink",
-            )
+        self._lib, self._btf = _libbpf(), _vmlinux()
 
     def find(self, name: str, kind: int) -> int | None:
         """The id of a named type."""
@@ -251,8 +244,18 @@ class Btf:
         found = self.find(function, BTF_KIND_FUNC)
         return None if found is None else self.header(self.header(found)[3])[2]
 
-    def close(self) -> None:
-        self._lib.btf__free(self._btf)
+
+@cache
+def _vmlinux() -> int:
+    """Read once: 8 ms, and each rung that is tried asks."""
+    btf = int(_libbpf().btf__load_vmlinux_btf() or 0)
+    if not btf:
+        raise EnvironmentLacks(
+            "cannot read the kernel's BTF",
+            "/sys/kernel/btf/vmlinux is missing or unreadable (CONFIG_DEBUG_INFO_BTF)",
+            "use a kernel with BTF, or run with --rung netlink",
+        )
+    return btf
 
 
 @cache
@@ -273,7 +276,6 @@ def _libbpf() -> ctypes.CDLL:
         ("btf__find_by_name_kind", ctypes.c_int, [pointer, ctypes.c_char_p, word]),
         ("btf__type_by_id", pointer, [pointer, word]),
         ("btf__name_by_offset", pointer, [pointer, word]),
-        ("btf__free", None, [pointer]),
     ):
         function = getattr(lib, name)
         function.restype, function.argtypes = result, arguments

@@ -144,8 +144,6 @@ def refusal(rung: Rung) -> str:
                 return f"{hook.via} {hook.target}: {why}"
     except OSError as error:
         return error.strerror or str(error)
-    finally:
-        btf.close()
     return ""
 
 

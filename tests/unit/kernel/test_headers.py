@@ -63,7 +63,6 @@ def test_offsets_are_the_kernels(tree: dict[str, str], tmp_path: Path) -> None:
         offsets = {member.name: member.offset_bytes for member in writer._members(kind)}
         expected |= {(name, field): offsets[field] for field in fields if "." not in field}
         expected[name, ""] = btf.header(kind)[3]
-    btf.close()
     assert measured(tree, list(expected), tmp_path) == expected
 
 
