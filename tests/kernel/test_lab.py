@@ -287,6 +287,17 @@ def test_port_pressure_takes_all_ports_of_a_network_of_its_own() -> None:
     assert Path("/proc/sys/net/ipv4/ip_local_port_range").read_text() == ours
 
 
+def test_orphan_storm_is_the_kernels_own_count() -> None:
+    def orphans() -> int:
+        row = next(r for r in Path("/proc/net/sockstat").read_text().splitlines() if "TCP:" in r)
+        words = row.split()
+        return int(words[words.index("orphan") + 1])
+
+    with playing("orphan-storm"):
+        assert grows(orphans, 500)
+    assert wait_until(lambda: orphans() < 100), "they end with their peers"
+
+
 @pytest.mark.parametrize("name", ["healthy-idle", "healthy-checks", "healthy-reloads"])
 def test_healthy_look_alikes_leak_nothing(name: str) -> None:
     with playing(name) as running:

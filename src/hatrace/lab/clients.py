@@ -48,6 +48,14 @@ async def hold(reader: StreamReader, writer: StreamWriter, send: bytes, seconds:
     await asyncio.sleep(seconds or float("inf"))
 
 
+async def deaf(reader: StreamReader, writer: StreamWriter, send: bytes, seconds: float) -> None:
+    """Sends and never reads, for ``seconds`` (0: until it is ended): its window closes."""
+    assert isinstance(writer.transport, asyncio.Transport)
+    writer.transport.pause_reading()
+    writer.write(send)
+    await asyncio.sleep(seconds or float("inf"))
+
+
 async def reset(reader: StreamReader, writer: StreamWriter, send: bytes, seconds: float) -> None:
     """Sends, reads an answer, and aborts."""
     writer.write(send)
@@ -121,6 +129,7 @@ CALLING: dict[str, Behaviour] = {
     "keep-alive": keep_alive,
     "half-close": half_close,
     "hold": hold,
+    "deaf": deaf,
     "reset": reset,
     "leave": leave,
     "read": read,

@@ -16,6 +16,7 @@ from typing import Any
 
 CHUNK_BYTES = 65536
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n%s\r\nok\n"
+LARGE = b"HTTP/1.1 200 OK\r\nContent-Length: 8192\r\nConnection: close\r\n\r\n" + bytes(8192)
 ERROR = b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 ABORT = struct.pack("ii", 1, 0)
 """SO_LINGER on, 0 s: close sends RST."""
@@ -36,6 +37,13 @@ async def http(reader: StreamReader, writer: StreamWriter, seconds: float) -> No
     if await _request(reader):
         await asyncio.sleep(seconds)
         writer.write(OK % b"Connection: close\r\n")
+        await writer.drain()
+
+
+async def http_large(reader: StreamReader, writer: StreamWriter, seconds: float) -> None:
+    """Answers one request with 200 and 8 kB, and closes."""
+    if await _request(reader):
+        writer.write(LARGE)
         await writer.drain()
 
 
@@ -148,6 +156,7 @@ Behaviour = Callable[[StreamReader, StreamWriter, float], Awaitable[None]]
 SERVING: dict[str, Behaviour] = {
     "echo": echo,
     "http": http,
+    "http-large": http_large,
     "http-keep-alive": http_keep_alive,
     "http-error": http_error,
     "agent": agent,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hatrace.detectors.orphan_storm import OrphanStorm
 from hatrace.detectors.port_pressure import PortPressure
 from hatrace.model.finding import Severity
+from hatrace.model.flow import State
 from tests import factories as make
 from tests.unit.detectors.worlds import ask, nothing_known, table
 
@@ -74,6 +75,30 @@ def test_a_moment_of_orphans_is_silent() -> None:
     assert not ask(detector, world, 1, make.host(make.at(1), tcp_orphan=60_000))
     assert not ask(detector, world, 2, make.host(make.at(2), tcp_orphan=10))
     assert not ask(detector, world, 9, make.host(make.at(9), tcp_orphan=60_000))
+
+
+def test_a_storm_is_named_before_it_has_reached_a_quarter_of_the_limit() -> None:
+    world, detector = table(), OrphanStorm(nothing_known)
+    orphan = make.client_flow(
+        released_ns=make.at(1), closer=make.WORKER, state=int(State.FIN_WAIT1), unsent_bytes=5_949
+    )
+    world.apply(make.open_scan(make.at(1), orphan))
+    for second in range(10):
+        counters = make.host(make.at(second), tcp_orphan=700 + 200 * second)
+        found = ask(detector, world, second, counters)
+        assert bool(found) == (second >= 6)
+    assert found[0].severity is Severity.WARNING
+    assert "1 are listed: let go by pid 100 (haproxy), towards 198.51.100.7" in found[0].claim
+    assert found[0].evidence[0].note == "5,949 bytes that its peer does not take"
+    assert found[0].growth is not None
+    assert found[0].growth.per_minute == 12_000
+
+
+def test_a_burst_that_is_over_is_no_storm() -> None:
+    world, detector = table(), OrphanStorm(nothing_known)
+    for second, orphans in enumerate((700, 900, 1_100, 1_300, *[1_500] * 30)):
+        counters = make.host(make.at(second), tcp_orphan=orphans)
+        assert not ask(detector, world, second, counters)
 
 
 def test_time_wait_is_no_trouble() -> None:
