@@ -124,11 +124,11 @@ def next_steps(world: World, leak: Leak) -> Iterable[Step]:
         steps.ask(world, pid, "show fd"),
     )
     what = "agent" if leak.agent else "health"
-    stop = "; ".join(f"disable {what} {one.label}" for one in leak.users[:NAMED])
-    if stop:
+    if leak.users:
+        servers = [one.label for one in leak.users]
         yield Step(
             "stop the growth: no further checks (the servers keep the state they have)",
-            steps.ask(world, pid, stop, Level.ADMIN),
+            steps.ask_each(world, pid, f"disable {what}", servers, Level.ADMIN),
         )
     yield Step(
         "or slow it down: a longer `inter` on the server line, then reload; free what is held:"

@@ -32,6 +32,18 @@ def ask(world: World, pid: int, command: str, level: Level = Level.OPERATOR) -> 
     return ""
 
 
+def ask_each(
+    world: World, pid: int, command: str, subjects: Sequence[str], level: Level = Level.OPERATOR
+) -> str:
+    """The command for each of several, in words that a screen may break:
+    ``for one in be/s1 be/s2; do echo "disable health $one" | socat ...; done``."""
+    if len(subjects) <= 1:
+        return ask(world, pid, " ".join([command, *subjects]), level) if subjects else ""
+    asked = ask(world, pid, f"{command} $one", level).replace("'", '"', 2)
+    each = " ".join(shlex.quote(one) for one in subjects)
+    return f"for one in {each}; do {asked}; done" if asked else ""
+
+
 def say(world: World, one: CommandSocket, command: str) -> str:
     """``echo 'show info' | socat -t 5 - UNIX-CONNECT:/run/haproxy.sock``."""
     return f"echo {shlex.quote(command)} | socat -t 5 - {_address(world, one)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from hatrace.detectors.check_leak import CheckLeak
@@ -330,6 +332,19 @@ def test_next_steps_can_be_pasted() -> None:
     words = text_of(finding)
     assert "ss -tanpeo dst 192.0.2.1:8000" in words
     assert "echo 'disable health be/s1' | socat -t 5 - 'UNIX-CONNECT:/run/hap roxy.sock'" in words
+
+
+def test_one_command_for_several_servers_has_spaces_where_it_may_be_broken() -> None:
+    socket = CommandSocket("/run/haproxy.sock", False, make.WORKER, 1)
+    servers = [make.server(f"s{n}", check_port=8002 + n) for n in range(3)]
+    world = table(make.servers(make.at(0), *servers))
+    world.apply(replace(make.master_connections(make.at(1)), sockets=(socket,)))
+    (finding,) = ask(CheckLeak(nothing_known), world, 6, make.open_scan(make.at(6), *several(3)))
+    words = text_of(finding)
+    assert (
+        'for one in be/s0 be/s1 be/s2; do echo "disable health $one" |'
+        " socat -t 5 - UNIX-CONNECT:/run/haproxy.sock; done" in words
+    )
 
 
 def test_losses_are_said_beside_it() -> None:
