@@ -18,6 +18,7 @@ PAGE = images.TOP / "docs/kernels.md"
 LOGS = images.CACHE / "logs"
 
 RUNGS, LADDER = "tests/kernel/test_rungs.py", "tests/kernel/test_ladder.py"
+SURROUNDINGS = "tests/kernel/test_containers.py tests/kernel/test_privileges.py"
 COMMAND = """\
 export CI=true HATRACE_RUNGS={rungs}
 python3 -m vm.facts >/out/facts.json
@@ -48,7 +49,7 @@ def run(kernels: Sequence[Kernel], write: bool) -> int:
     """Everything on all of them, one after the other; 0 if every test passed on each."""
     outcomes, locked = [], []
     for kernel in kernels:
-        outcomes.append(_boot(kernel, EVERY_RUNG, f"{LADDER} {RUNGS}"))
+        outcomes.append(_boot(kernel, EVERY_RUNG, f"{LADDER} {SURROUNDINGS} {RUNGS}"))
         locked.append(_boot(kernel, "none", LADDER, LOCKDOWN))
     text = page(outcomes, locked)
     print(text)

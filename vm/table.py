@@ -18,7 +18,8 @@ HEAD = """\
 
 Written by `scripts/vm matrix --write` on {date}; do not edit.  Every kernel is Debian's own,
 booted in QEMU (software emulation, so no times of programs are given here: docs/overhead.md has
-those), and each cell is a test that ran there: tests/kernel/test_rungs.py and test_ladder.py.
+those), and each cell is a test that ran there: tests/kernel/test_rungs.py and test_ladder.py;
+test_containers.py and test_privileges.py ran there, too.
 """
 
 
@@ -27,8 +28,8 @@ CAPABILITIES = """\
 
 Without root, a rung needs these: a process without any one of them was refused, one with just
 them was not.  The last column: the rungs for which CAP_SYS_ADMIN alone is enough.  Debian's
-kernel.perf_event_paranoid is 3, which leaves kprobes to CAP_SYS_ADMIN.  To see other users'
-processes takes CAP_SYS_PTRACE on top, for TCP's details over netlink CAP_NET_ADMIN.
+kernel.perf_event_paranoid is 3, which leaves kprobes to CAP_SYS_ADMIN.  What further
+capabilities add is in [privileges.md](privileges.md).
 
 """
 

@@ -1,8 +1,7 @@
 """A real HAProxy in surroundings of its own: namespaces, a cgroup, a folder nobody else sees.
 
-Its one process pair is client's end, proxy and server at once: frontend `fe` (27901) sends to
-server `app/s1` (27902), which is frontend `origin` of the same HAProxy.  So everything happens in
-one network namespace, whichever that is.
+Its one process pair is proxy and server at once: frontend `fe` sends to server `app/s1`, which is
+frontend `origin` of the same HAProxy.  So all happens in one network namespace, whichever that is.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from pathlib import Path
 from hatrace.lab.stage import wait_until
 from hatrace.sockets.netlink import within
 
-FRONT, ORIGIN = 27901, 27902
+PORTS = FRONT, ORIGIN = 27901, 27902
+"""Of `fe` and `origin`, where the network namespace is its own."""
 CONFIG = """\
 global
     stats socket {folder}/admin.sock mode 600 level admin
@@ -29,13 +29,13 @@ defaults
     timeout client 60s
     timeout server 60s
 frontend fe
-    bind 127.0.0.1:27901
+    bind 127.0.0.1:{ports[0]}
     default_backend app
 backend app
     option http-server-close
-    server s1 127.0.0.1:27902 check inter 300ms
+    server s1 127.0.0.1:{ports[1]} check inter 300ms
 frontend origin
-    bind 127.0.0.1:27902
+    bind 127.0.0.1:{ports[1]}
     http-request return status 200 content-type text/plain string hello
 """
 START = 'exec haproxy -W -S "$0/master.sock" -f haproxy.cfg'
@@ -50,12 +50,13 @@ class Boxed:
 
     master: int
     worker: int
+    front: int = FRONT
 
     def request(self) -> int:
         """One request through the frontend, from within; the client's port."""
 
         def ask() -> int:
-            with socket.create_connection(("127.0.0.1", FRONT), timeout=20) as link:
+            with socket.create_connection(("127.0.0.1", self.front), timeout=20) as link:
                 link.sendall(b"GET / HTTP/1.0\r\n\r\n")
                 answer = b"".join(iter(lambda: link.recv(4096), b""))
                 assert answer.endswith(b"hello"), answer
@@ -67,13 +68,17 @@ class Boxed:
 
 @contextmanager
 def boxed(
-    folder: Path, before: Sequence[str] = (), prepare: str = "", hidden: bool = False
+    folder: Path,
+    before: Sequence[str] = (),
+    prepare: str = "",
+    hidden: bool = False,
+    ports: tuple[int, int] = PORTS,
 ) -> Iterator[Boxed]:
     """HAProxy in master-worker mode behind a command as `unshare`; ``prepare`` is a shell line run
     in its place.  It is ready: both halves answer and s1 is up."""
     inside, config = folder / "box", folder / "haproxy.cfg"
     inside.mkdir()
-    config.write_text(CONFIG.format(folder=inside))
+    config.write_text(CONFIG.format(folder=inside, ports=ports))
     config.chmod(0o600)
     place = HIDDEN if hidden else OPEN
     lines = " && ".join(filter(None, [prepare, place, START]))
@@ -89,7 +94,7 @@ def boxed(
         assert wait_until(lambda: process.poll() is not None or _pair(process.pid) is not None)
         master, worker = _pair(process.pid) or (0, 0)
         assert worker, process.poll()
-        box = Boxed(master, worker)
+        box = Boxed(master, worker, ports[0])
         assert wait_until(lambda: _serves(box)), "the boxed HAProxy does not serve"
         yield box
     finally:

@@ -30,9 +30,9 @@ class Says(StrEnum):
 
 
 WITHOUT = {
-    "CAP_SYS_PTRACE": "of other users' HAProxy neither version nor working directory is known, "
-    "and the `netlink` rung cannot tell whose a socket is",
-    "CAP_DAC_READ_SEARCH": "configuration files closed to this user are not read",
+    "CAP_SYS_PTRACE": "of other users' HAProxy neither version nor working directory is known",
+    "CAP_DAC_READ_SEARCH": "configuration files closed to this user are not read, nor (it takes "
+    "both) other users' fd tables: `netlink` then cannot tell whose a socket is",
     "CAP_DAC_OVERRIDE": "command-line sockets closed to this user are not asked",
     "CAP_SYS_ADMIN": "`netlink` looks into no other network namespace, and the cost of BPF is "
     "not measured",
