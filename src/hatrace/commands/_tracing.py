@@ -46,6 +46,7 @@ from hatrace.sockets.counters import host_counters
 from hatrace.sockets.holders import Finder
 from hatrace.sockets.names import comm
 from hatrace.sockets.netlink import namespace_of
+from hatrace.sockets.rooms import rooms
 from hatrace.sockets.sampled import SampledProbes
 
 DRAIN_S = 0.05
@@ -190,7 +191,9 @@ class Tracing:
         held = self._inventory(last)
         if held is not None:
             names = {pid: comm(pid) for pid in {holder.pid for holder in held}}
-            yield Holders(time.monotonic_ns(), held, names)
+            suspects = self.feedback.inodes
+            room = rooms({holder.pid for holder in held if holder.inode in suspects})
+            yield Holders(time.monotonic_ns(), held, names, room)
         yield from self._counters()
         yield from self._attempt("command-sockets", lambda: self._command_socket_event(held or ()))
         yield from self._command_clients()

@@ -24,7 +24,7 @@ from hatrace.model.attribution import Attribution
 from hatrace.model.capture_info import CaptureInfo
 from hatrace.model.event import Event, Holder, LogLine, Target, Trouble
 from hatrace.model.flow import Flow
-from hatrace.model.topology import Process, Server
+from hatrace.model.topology import Process, Room, Server
 from hatrace.model.world import CheckActivity, Key, Rate
 
 LOG_LINES = 400
@@ -57,6 +57,7 @@ class Table:
         self._desk = Desk(self._told, self._totals, self._attributor, self._checks)
         self._troubles: dict[tuple[str, str], Trouble] = {}
         self._log: deque[LogLine] = deque(maxlen=LOG_LINES)
+        self.rooms: Mapping[int, Room] = {}
         self._actions: deque[events.Action] = deque(maxlen=ACTIONS)
         self._handlers = self._choose_handlers()
 
@@ -126,6 +127,7 @@ class Table:
     def _holders(self, event: events.Holders) -> None:
         self._fds.apply(event)
         self._names.learn(event.names.items())
+        self.rooms = event.rooms
 
     def _command_sockets(self, event: events.CommandSockets) -> None:
         self._fds.command_sockets(event.holders)

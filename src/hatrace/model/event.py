@@ -5,9 +5,9 @@ Each is a line of a capture; `EVENTS` lists them all.  ``at_ns`` is CLOCK_MONOTO
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from hatrace.model.topology import Bind, CommandSocket, Endpoint, Process, Server, Timeouts
+from hatrace.model.topology import Bind, CommandSocket, Endpoint, Process, Room, Server, Timeouts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,8 @@ class Holders:
     held: tuple[Holder, ...]
     names: dict[int, str]
     """comm of each pid."""
+    rooms: dict[int, Room] = field(default_factory=dict)
+    """Of the pids that hold suspects, as far as they may be read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Kind(StrEnum):
@@ -66,6 +67,13 @@ class Process:
     """Where its paths are seen from here (/proc/PID/root in another mount namespace)."""
     stopped: bool = False
     """Its state in /proc/PID/stat is T or t: a signal or a debugger holds it."""
+
+
+class Room(NamedTuple):
+    """How many fds a process has open, of how many it may (RLIMIT_NOFILE, the soft limit)."""
+
+    used: int
+    limit: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ from hatrace.model.event import (
     Trouble,
 )
 from hatrace.model.flow import Flow
-from hatrace.model.topology import Process, Server
+from hatrace.model.topology import Process, Room, Server
 
 Key = tuple[int, int]
 """`Flow.key`."""
@@ -148,6 +148,10 @@ class World(Protocol):
     @property
     def log_lines(self) -> Sequence[LogLine]:
         """The latest few hundred."""
+
+    @property
+    def rooms(self) -> Mapping[int, Room]:
+        """By pid: how many fds those processes have that hold suspects."""
 
     def check_targets(self) -> Mapping[int, int]:
         """Targets to which checks go → the age in ns from which a socket there is worth a look."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from hatrace.detectors.unreleased_accept import UnreleasedAccept
 from hatrace.flows.table import Table
+from hatrace.model.event import Holders
 from hatrace.model.finding import Confidence
 from hatrace.model.flow import Flag, Flow
+from hatrace.model.topology import Room
 from tests import factories as make
 from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
 
@@ -45,7 +47,7 @@ def test_checks_that_are_kept_are_named_with_their_maker() -> None:
 
 
 def test_it_is_named_after_three_and_five_seconds() -> None:
-    detector, known = UnreleasedAccept(nothing_known), world()
+    detector, known, flows = UnreleasedAccept(nothing_known), world(), reset(9)
     named = [
         second
         for second in range(1, 20)
@@ -53,9 +55,7 @@ def test_it_is_named_after_three_and_five_seconds() -> None:
             detector,
             known,
             second,
-            make.open_scan(
-                make.at(second), *(f for f in reset(9) if f.closed_ns < make.at(second))
-            ),
+            make.open_scan(make.at(second), *(f for f in flows if f.closed_ns < make.at(second))),
         )
     ]
     assert named[0] == 11
@@ -101,3 +101,44 @@ def test_connections_that_live_are_silent() -> None:
     assert not ask(
         UnreleasedAccept(nothing_known), world(), 600, make.open_scan(make.at(600), *flows)
     )
+
+
+def answered(n: int, every: float, **fields: int) -> list[Flow]:
+    """Requests that are answered, and reset right after."""
+    spoke = {"received_bytes": 40, "sent_bytes": 60} | fields
+    return [make.ghost(accepted(1 + every * k, **spoke), 0.1, by_reset=True) for k in range(n)]
+
+
+def test_checks_that_were_answered_are_over() -> None:
+    (finding,) = ask(
+        UnreleasedAccept(nothing_known), world(), 20, make.open_scan(make.at(20), *answered(6, 2.0))
+    )
+    assert "HAProxy's checks of be/s1" in finding.cause
+
+
+def test_streams_and_slow_answers_notice_at_their_next_write() -> None:
+    detector, known = UnreleasedAccept(nothing_known), world()
+    streams, slow = answered(6, 0.7), answered(6, 2.0, sent_bytes=0)
+    assert not ask(detector, known, 50, make.open_scan(make.at(50), *streams, *slow))
+    (finding,) = ask(detector, known, 80, make.open_scan(make.at(80), *streams, *slow))
+    assert finding.count == 12
+
+
+def test_how_long_it_took_before_is_waited_again() -> None:
+    detector, known = UnreleasedAccept(nothing_known), world()
+    assert not ask(detector, known, 10, make.open_scan(make.at(10), *reset(2)))
+    assert not ask(detector, known, 20, make.open_scan(make.at(20)))  # let go after 19 s
+    later = [make.ghost(accepted(30), 0.001, by_reset=True) for _ in range(4)]
+    assert not ask(detector, known, 60, make.open_scan(make.at(60), *later))
+    assert ask(detector, known, 70, make.open_scan(make.at(70), *later))
+
+
+def test_its_fd_limit_is_forecast() -> None:
+    known = world()
+    known.apply(Holders(make.at(20), (), {}, {APP: Room(524, 1024)}))
+    (finding,) = ask(
+        UnreleasedAccept(nothing_known), known, 21, make.open_scan(make.at(21), *reset(8))
+    )
+    assert finding.forecast is not None
+    assert finding.forecast.arithmetic == "(1,024 - 524) / 30 per minute = 16.7 min"
+    assert "fd limit of pid 700 (1,024) in about 17 minutes" in finding.claim
