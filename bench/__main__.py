@@ -7,22 +7,38 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench import growth, storm
+from bench import aims, consumer, growth, minute, page, starts, storm
+from bench.aims import Aim
 from bench.measure import Sample, alternating, measure
 from bench.table import render
 from bench.tools import known
 from bench.work import WORKS, Work
 
 ABOUT = """\
-Measures hatrace and its peers beside the same work, in one run, in alternating order:
-the speed of the work, the time spent in BPF for each operation (kernel.bpf_stats_enabled),
-and the tool's own CPU time.  Cells are the median of the rounds, with the lowest and the
-highest; ratios are taken within a round.  Loopback only; needs root.
+Measures hatrace and its peers beside the same work, in one run, in alternating order: the speed
+of the work, the time spent in BPF for each operation (kernel.bpf_stats_enabled), and the tool's
+own CPU time.  Cells are the median of the rounds, with the lowest and the highest; ratios are
+taken within a round.  Then hatrace alone: how it grows with the number of open flows, what it
+loses in storms, what its consumer takes, how soon it speaks, how large a capture is.  First
+comes the table of what is to be reached.  Loopback only; needs root; about a quarter of an hour.
 """
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one part of the run has to say."""
+
+    name: str
+    text: str
+    aims: list[Aim]
+    data: object
+    failed: bool = False
+    """hatrace did not start."""
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -32,44 +48,78 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     works, tools = [*(work.name for work in WORKS), *ALONE], list(known(()))
     parser.add_argument("--work", action="append", choices=works, help="default: all")
     parser.add_argument("--tool", action="append", choices=tools, help="default: all")
-    parser.add_argument("--rounds", type=int, default=6)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each run")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each run beside peers")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 1 second, fewer flows")
-    parser.add_argument("--most", type=int, default=100_000, help="open flows in growth, storms")
+    parser.add_argument("--most", type=int, default=1_000_000, help="open flows in growth")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every sample, for later")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write the tables there, too")
     chosen = parser.parse_args(arguments)
+    chosen.long = 10.0
     if chosen.quick:
-        chosen.rounds, chosen.seconds, chosen.most = 2, 1.0, min(chosen.most, 10_000)
+        chosen.rounds, chosen.seconds, chosen.most, chosen.long = 2, 1.0, 10_000, 4.0
     return chosen
 
 
-def run_work(work: Work, chosen: argparse.Namespace) -> list[Sample]:
-    """All rounds of one work; says on stderr how far it is."""
+def run_work(work: Work, chosen: argparse.Namespace, refused: dict[str, str]) -> Part:
+    """All rounds of one work; says on stderr how far it is.
+
+    ``refused``: the peers that cannot run here, and why; they are not tried again.
+    """
     every = known(work.scope)
     tools = [every[name] for name in chosen.tool or every]
     samples = []
     with work.ready() as run:
         for number, tool in alternating(tools, chosen.rounds):
+            if tool.name in refused:
+                samples.append(Sample(work.name, tool.name, number, failure=refused[tool.name]))
+                continue
             print(f"{work.name}, round {number + 1}: {tool.name}", file=sys.stderr)
             samples.append(measure(work, run, tool, number, chosen.seconds))
-    print(f"\n{work.name}:\n", render(samples, [tool.name for tool in tools], work.unit), sep="\n")
-    return samples
+            if samples[-1].failure and not tool.name.startswith("hatrace"):
+                refused[tool.name] = samples[-1].failure
+    text = render(samples, [tool.name for tool in tools], work.unit)
+    failed = any(one.failure and one.tool.startswith("hatrace") for one in samples)
+    data = [asdict(one) for one in samples]
+    return Part(work.name, text, aims.of_samples(samples), data, failed)
 
 
-def run_growth(chosen: argparse.Namespace) -> list[dict[str, object]]:
-    levels = growth.run(max(chosen.seconds, 5.0), chosen.most)
-    print(f"\ngrowth:\n\n{growth.table(levels)}")
-    return [asdict(level) for level in levels]
+def run_growth(chosen: argparse.Namespace) -> Part:
+    found = growth.run(chosen.long / 2, chosen.most)
+    plot = f"```text\n{growth.plot(found.levels)}\n```"
+    text = f"{growth.table(found.levels)}\n\n{plot}"
+    return Part("growth", text, growth.aims(found), asdict(found))
 
 
-def run_storms(chosen: argparse.Namespace) -> list[dict[str, object]]:
-    """Twice as many connections come and go as flows were reset: 200,000 by default."""
-    found = storm.run(chosen.most // 2, 2 * chosen.most)
-    print(f"\nstorms:\n\n{storm.table(found)}")
-    return [asdict(found)]
+def run_storms(chosen: argparse.Namespace) -> Part:
+    """Four times as many connections come and go as are reset: 200,000 by default."""
+    resets = min(50_000, chosen.most // 20)
+    found = storm.run(resets, 4 * resets)
+    return Part("storms", storm.table(found), storm.aims(found), asdict(found))
 
 
-ALONE = {"growth": run_growth, "storms": run_storms}
+def run_consumer(chosen: argparse.Namespace) -> Part:
+    found = consumer.run(2, chosen.long)
+    return Part("consumer", consumer.table(found), consumer.aims(found), asdict(found))
+
+
+def run_starts(chosen: argparse.Namespace) -> Part:
+    found = starts.run(chosen.rounds + 1)
+    return Part("starts", starts.table(found), starts.aims(found), asdict(found))
+
+
+def run_minute(chosen: argparse.Namespace) -> Part:
+    found = minute.run(6 * chosen.long)
+    return Part("minute", minute.table(found), minute.aims(found), asdict(found))
+
+
+ALONE: dict[str, Callable[[argparse.Namespace], Part]] = {
+    "growth": run_growth,
+    "storms": run_storms,
+    "consumer": run_consumer,
+    "starts": run_starts,
+    "minute": run_minute,
+}
 """What is measured of hatrace alone."""
 
 
@@ -78,28 +128,46 @@ def machine() -> dict[str, object]:
         "kernel": platform.release(),
         "machine": platform.machine(),
         "cpus": os.cpu_count(),
-        "load": os.getloadavg(),
+        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
     }
 
 
+def measured(chosen: argparse.Namespace) -> list[Part]:
+    def wanted(name: str) -> bool:
+        return not chosen.work or name in chosen.work
+
+    refused: dict[str, str] = {}
+    parts = [run_work(work, chosen, refused) for work in WORKS if wanted(work.name)]
+    return [*parts, *(run(chosen) for name, run in ALONE.items() if wanted(name))]
+
+
+def rendered(parts: Sequence[Part], about: str) -> str:
+    """Markdown: what was to be reached first, then each part."""
+    table = aims.table([aim for part in parts for aim in part.aims])
+    sections = [f"### `{part.name}`\n\n{part.text}" for part in parts]
+    return "\n\n".join([about, table, *sections])
+
+
 def main(arguments: Sequence[str]) -> int:
-    """0, or 3 where a tool did not start or we are not root."""
+    """0, or 3 where hatrace did not start or we are not root."""
     chosen = options(arguments)
     if os.geteuid() != 0:
         print("hatrace: cannot measure: not root\n  do: sudo scripts/bench", file=sys.stderr)
         return 3
-    about = machine()
-    print(*(f"{key} {value}" for key, value in about.items()), sep=", ")
-    works = [work for work in WORKS if not chosen.work or work.name in chosen.work]
-    samples = [sample for work in works for sample in run_work(work, chosen)]
-    alone = {
-        name: run(chosen) for name, run in ALONE.items() if not chosen.work or name in chosen.work
-    }
+    said, began_s = machine(), time.monotonic()
+    parts = measured(chosen)
+    minutes = (time.monotonic() - began_s) / 60
+    words = ", ".join(f"{key} {value}" for key, value in said.items())
+    command = " ".join(["scripts/bench", *arguments])
+    about = f"{time.strftime('%Y-%m-%d')}, `{command}`, {minutes:.0f} minutes: {words}."
+    text = rendered(parts, about)
+    print(text)
+    if chosen.page:
+        page.rewrite(chosen.page, text)
     if chosen.json:
-        rows = [asdict(sample) for sample in samples]
-        text = json.dumps({"machine": about, "samples": rows, **alone}, indent=1)
-        chosen.json.write_text(text)
-    return 3 if any(sample.failure for sample in samples) else 0
+        data = {part.name: part.data for part in parts}
+        chosen.json.write_text(json.dumps({"machine": said, **data}, indent=1))
+    return 3 if any(part.failed for part in parts) else 0
 
 
 if __name__ == "__main__":

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
+from math import log10
 from statistics import median
 
 from bench import bpf, processes
+from bench.aims import Aim
 from bench.crowd import COMM, SCOPE, Crowd, crowd
 from bench.table import tabulate
-from bench.tools import Running, attached, known
+from bench.tools import Running, attached, live
 from hatrace.kernel.maps import fitting
 from hatrace.kernel.probes import Probes, attach
 from hatrace.kernel.wire import Criteria
@@ -32,6 +35,12 @@ SCANS = 7
 STORM = 20_000
 """So many connections for the BPF time of one: what others do meanwhile counts little."""
 ITERATORS = ("scan", "inventory")
+SOCKETS, MOST_INVENTORY_S = 70_000, 0.5
+IDLE_FLOWS, MOST_IDLE, MOST_BYTES = 100_000, 0.02, 50_000_000
+MANY_FLOWS, MOST_PICKING_S = 1_000_000, 0.1
+FLAT = 1.25
+"""So much more may an event take among the most flows than among the fewest."""
+BAR = 40
 
 
 @dataclass(frozen=True)
@@ -56,12 +65,12 @@ class Level:
 def measure(flows: int, seconds: float) -> Level:
     with crowd(flows // 2) as people:
         inventory_s, scan_s, picking_s = _alone(people)
-        with attached(known(SCOPE)["hatrace live"]) as running:
+        with attached(live(SCOPE)) as running:
             assert running is not None
             time.sleep(SETTLE_S)
-            idle = _share(running, lambda: time.sleep(seconds))
+            idle = processes.share(running.session, lambda: time.sleep(seconds))
             per_s = max(LEAST_PER_S, CHURN * people.connections)
-            busy = _share(running, lambda: people.churn(per_s, seconds))
+            busy = processes.share(running.session, lambda: people.churn(per_s, seconds))
             bpf_us = _bpf_us(running, people)
             resident = processes.resident_bytes(running.session)
     return Level(
@@ -85,7 +94,7 @@ def _alone(people: Crowd) -> tuple[float, float, float]:
     assert probes is not None
     with closing(probes):
         probes.follow(pids)
-        inventory_s = _seconds(lambda: probes.inventory())
+        inventory_s = _seconds(probes.inventory)
         scan_s = median(_seconds(lambda: probes.scan(Criteria())) for _ in range(SCANS))
         return inventory_s, scan_s, _picking_s(probes)
 
@@ -96,18 +105,10 @@ def _picking_s(probes: Probes) -> float:
     return median(_seconds(lambda: probes.scan(criteria)) for _ in range(SCANS))
 
 
-def _seconds(work: object) -> float:
-    assert callable(work)
+def _seconds(work: Callable[[], object]) -> float:
     start = time.monotonic()
     work()
     return time.monotonic() - start
-
-
-def _share(running: Running, work: object) -> float:
-    """The tool's CPU while ``work`` is done."""
-    before_s = processes.cpu_s(running.session)
-    took_s = _seconds(work)
-    return (processes.cpu_s(running.session) - before_s) / took_s
 
 
 def _bpf_us(running: Running, people: Crowd) -> float:
@@ -119,7 +120,7 @@ def _bpf_us(running: Running, people: Crowd) -> float:
         return bpf.run_time(hooks).since(before).ns / done.count / 1e3
 
 
-def table(levels: list[Level]) -> str:
+def table(levels: tuple[Level, ...]) -> str:
     head = (
         "open flows",
         "inventory ms",
@@ -148,11 +149,99 @@ def _row(level: Level) -> list[str]:
     ]
 
 
-def run(seconds: float, most: int) -> list[Level]:
+@dataclass(frozen=True)
+class Growth:
+    levels: tuple[Level, ...]
+    inventory_s: float
+    """Of `SOCKETS`."""
+
+
+def plot(levels: tuple[Level, ...]) -> str:
+    """BPF time for each connection, and the share of the CPU, as bars."""
+    columns = (
+        ("BPF us/connection", [level.bpf_us for level in levels], "{:.2f}"),
+        ("idle CPU", [level.idle_share * 100 for level in levels], "{:.1f} %"),
+        ("inventory and scan us/flow", [_look_us(level) for level in levels], "{:.2f}"),
+    )
+    return "\n\n".join(
+        "\n".join([f"{name}, by open flows", *_bars(levels, values, pattern)])
+        for name, values, pattern in columns
+    )
+
+
+def _look_us(level: Level) -> float:
+    return (level.inventory_s + level.scan_s) / level.flows * 1e6
+
+
+def _bars(levels: tuple[Level, ...], values: list[float], pattern: str) -> list[str]:
+    most = max(values) or 1
+    return [
+        f"{level.flows:>10,}  {'#' * max(1, round(BAR * value / most)):<{BAR}}  "
+        + pattern.format(value)
+        for level, value in zip(levels, values, strict=True)
+    ]
+
+
+def aims(found: Growth) -> list[Aim]:
+    said = [
+        Aim(
+            f"inventory of {SOCKETS:,} sockets",
+            f"under {MOST_INVENTORY_S} s",
+            f"{found.inventory_s:.2f} s",
+            found.inventory_s < MOST_INVENTORY_S,
+        )
+    ]
+    for level in found.levels:
+        said += _of_level(level, round(log10(level.flows), 1))
+    first, last = found.levels[0], found.levels[-1]
+    grown = last.bpf_us / first.bpf_us
+    return [
+        *said,
+        Aim(
+            f"growth from {first.flows:,} to {last.flows:,} open flows",
+            "time per event flat",
+            f"{first.bpf_us:.2f} to {last.bpf_us:.2f} us of BPF a connection ({grown:.2f} times)",
+            grown < FLAT,
+        ),
+    ]
+
+
+def _of_level(level: Level, size: float) -> list[Aim]:
+    if size == round(log10(IDLE_FLOWS), 1):
+        return [
+            Aim(
+                f"consumer CPU at {level.flows:,} open idle flows, live view on",
+                f"under {MOST_IDLE:.0%}",
+                f"{level.idle_share:.1%}",
+                level.idle_share < MOST_IDLE,
+            ),
+            Aim(
+                f"resident memory, live, {level.flows:,} open flows",
+                f"under {MOST_BYTES / 1e6:g} MB",
+                f"{level.resident_bytes / 1e6:.0f} MB",
+                level.resident_bytes < MOST_BYTES,
+            ),
+        ]
+    if size == round(log10(MANY_FLOWS), 1):
+        return [
+            Aim(
+                f"picking suspects among {level.flows:,} open flows",
+                f"under {MOST_PICKING_S * 1e3:g} ms, in the kernel",
+                f"{level.scan_s * 1e3:,.0f} ms; with 1,000 to report {level.picking_s * 1e3:,.0f}",
+                level.scan_s < MOST_PICKING_S,
+            )
+        ]
+    return []
+
+
+def run(seconds: float, most: int) -> Growth:
     """All levels up to ``most`` open flows; says on stderr how far it is."""
+    print(f"growth: inventory of {SOCKETS:,} sockets", file=sys.stderr)
+    with crowd(SOCKETS // 2) as people:
+        inventory_s = _alone(people)[0]
     levels = []
     for flows in LEVELS:
         if flows <= most:
             print(f"growth: {flows:,} open flows", file=sys.stderr)
             levels.append(measure(flows, seconds))
-    return levels
+    return Growth(tuple(levels), inventory_s)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -39,11 +40,19 @@ def named(comm: str) -> Iterator[int]:
 
 
 def cpu_s(session: int) -> float:
-    """User and system time of the session's living processes so far; precision: a tick."""
+    """User and system time of the session's processes, and of the children they have seen end;
+    precision: a tick."""
     stats = [_stat(pid) for pid in of_session(session)]
-    return sum(int(fields[11]) + int(fields[12]) for fields in stats if fields) / TICKS
+    return sum(int(time) for fields in stats for time in fields[11:15]) / TICKS
 
 
 def resident_bytes(session: int) -> int:
     stats = [_stat(pid) for pid in of_session(session)]
     return sum(int(fields[21]) for fields in stats if fields) * PAGE_BYTES
+
+
+def share(session: int, work: Callable[[], object]) -> float:
+    """CPU that the session takes, of one CPU, while ``work`` is done."""
+    before_s, start = cpu_s(session), time.monotonic()
+    work()
+    return (cpu_s(session) - before_s) / (time.monotonic() - start)

@@ -85,7 +85,7 @@ def rows(samples: Sequence[Sample], tools: Sequence[str]) -> list[list[str]]:
 def _row(samples: Sequence[Sample], tool: str) -> list[str]:
     mine = of_tool(samples, tool)
     if not mine:
-        return [tool, "did not start"]
+        return [tool, "cannot run here"]
     columns: list[tuple[Value, str]] = [
         (lambda sample: sample.rate, "{:,.0f}"),
         (per_operation_us, "{:.2f}"),
@@ -138,14 +138,14 @@ def comparisons(samples: Sequence[Sample], tools: Sequence[str]) -> list[str]:
     for tool in tools:
         found = ratio(samples, tool, PEER, per_operation_us)
         if tool.startswith("hatrace") and found:
-            lines.append(f"BPF time of {tool}: {found.text('{:.3f}')} of {PEER}'s")
+            lines.append(f"- BPF time of {tool}: {found.text('{:.3f}')} of {PEER}'s")
     return lines
 
 
 def failures(samples: Sequence[Sample]) -> list[str]:
-    """Why tools did not start, each reason once."""
+    """Why tools cannot run here, each reason once."""
     failed = {
-        f"{sample.tool} did not start: {sample.failure}": 0 for sample in samples if sample.failure
+        f"- {sample.tool} cannot run here: {sample.failure}": 0 for sample in samples if sample.failure
     }
     return list(failed)
 
@@ -154,7 +154,7 @@ def file_sizes(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> li
     """How large a tool's file grows with the work."""
     sizes = {tool: spread([file_bytes(one) for one in of_tool(samples, tool)]) for tool in tools}
     return [
-        f"file of {tool}: {size.text('{:.1f}')} bytes/{unit}"
+        f"- file of {tool}: {size.text('{:.1f}')} bytes/{unit}"
         for tool, size in sizes.items()
         if size
     ]

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import pty
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import bpf, processes
 
-NOTHING = "nothing"
+NOTHING, AGAIN = "nothing", "nothing again"
+"""The second tells how much two runs differ that should not."""
+POLL = "while :; do ss -tinp; sleep 1; done"
+DEBUGFS = "/sys/kernel/debug"
 ATTACH_S = 30.0
 """Longer than any of them takes, even where BPF is compiled under emulation."""
 SETTLE_S = 0.5
@@ -31,6 +37,10 @@ class Tool:
     command: tuple[str, ...]
     tracefs: bool = False
     """It attaches through /sys/kernel/tracing."""
+    bpf: bool = True
+    """It has BPF programs; else it is there as soon as it runs."""
+    terminal: bool = False
+    """It draws on a terminal; else its output goes to /dev/null."""
 
 
 @dataclass
@@ -49,15 +59,33 @@ class DidNotStart(Exception):
     """The tool ended, or attached nothing; the text is the last it said."""
 
 
+def hatrace(*words: str, name: str = "hatrace", terminal: bool = False) -> Tool:
+    """The real command of this checkout."""
+    return Tool(name, (str(Path(sys.executable).with_name("hatrace")), *words), terminal=terminal)
+
+
+def record(scope: tuple[str, ...], *options: str) -> Tool:
+    return hatrace("record", *scope, "-o", "{out}", *options, name="hatrace record")
+
+
+def live(scope: tuple[str, ...]) -> Tool:
+    """On a terminal, as a user sees it."""
+    return hatrace("live", *scope, name="hatrace live", terminal=True)
+
+
 def known(comm_option: tuple[str, ...]) -> dict[str, Tool]:
     """All tools by name; ``comm_option`` tells hatrace which processes to look at."""
-    hatrace = (str(Path(sys.executable).with_name("hatrace")),)
     tools = (
         Tool(NOTHING, ()),
-        Tool("hatrace record", (*hatrace, "record", *comm_option, "-o", "{out}")),
-        Tool("hatrace live", (*hatrace, "live", "--json", *comm_option)),
+        record(comm_option),
+        hatrace("live", "--json", *comm_option, name="hatrace live"),
         Tool("tcplife", ("tcplife",), tracefs=True),
         Tool("tcpstates", ("tcpstates",), tracefs=True),
+        Tool("tcplife of bcc", ("tcplife-bpfcc",), tracefs=True),
+        Tool("tcptracer of bcc", ("tcptracer-bpfcc",), tracefs=True),
+        Tool("tcplife.bt", ("tcplife.bt",), tracefs=True),
+        Tool("ss each second", ("sh", "-c", POLL), bpf=False),
+        Tool(AGAIN, ()),
     )
     return {tool.name: tool for tool in tools}
 
@@ -72,7 +100,8 @@ def attached(tool: Tool) -> Iterator[Running | None]:
         output, said = Path(folder, "out.hatrace"), Path(folder, "stderr")
         process = _start(tool, output, said)
         try:
-            running = Running(process.pid, _wait_until_attached(process, said), output)
+            programs = _wait_until_attached(process, said, tool.bpf)
+            running = Running(process.pid, programs, output)
             yield running
         finally:
             _end(process)
@@ -83,15 +112,34 @@ def _start(tool: Tool, output: Path, said: Path) -> subprocess.Popen[bytes]:
     command = [part.replace("{out}", str(output)) for part in tool.command]
     if not shutil.which(command[0], path=_path()):
         raise DidNotStart(f"there is no {command[0]}")
+    screen = _terminal() if tool.terminal else None
     with said.open("wb") as stderr:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             _with_tracefs(command) if tool.tracefs else command,
-            env=os.environ | {"PATH": _path()},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            env=os.environ | {"PATH": _path(), "TERM": "xterm-256color"},
+            stdin=screen or subprocess.DEVNULL,
+            stdout=screen or subprocess.DEVNULL,
             stderr=stderr,
             start_new_session=True,
         )
+    if screen:
+        os.close(screen)
+    return process
+
+
+def _terminal() -> int:
+    """The tool's end of one of 50 lines; what is drawn there is read, and forgotten."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (50, 160))
+
+    def read() -> None:
+        with suppress(OSError):  # EIO: the other end is closed
+            while os.read(ours, 1 << 16):
+                pass
+        os.close(ours)
+
+    threading.Thread(target=read, daemon=True).start()
+    return theirs
 
 
 def _path() -> str:
@@ -102,11 +150,14 @@ def _with_tracefs(command: list[str]) -> list[str]:
     """Mounted where it is not, but for this tool alone: nothing is left behind."""
     if Path("/sys/kernel/tracing/events").is_dir():
         return command
-    mount = 'mount -t tracefs tracefs /sys/kernel/tracing && exec "$@"'
-    return ["unshare", "--mount", "--propagation", "private", "sh", "-c", mount, "sh", *command]
+    mount = "mount -t tracefs tracefs /sys/kernel/tracing && mount -t debugfs debugfs " + DEBUGFS
+    own = ["unshare", "--mount", "--propagation", "private", "sh", "-c", f'{mount}; exec "$@"']
+    return [*own, "sh", *command]
 
 
-def _wait_until_attached(process: subprocess.Popen[bytes], said: Path) -> frozenset[int]:
+def _wait_until_attached(
+    process: subprocess.Popen[bytes], said: Path, bpf_expected: bool
+) -> frozenset[int]:
     """The ids of its programs, once it has some and no more have come for a while."""
     programs: frozenset[int] = frozenset()
     since = start = time.monotonic()
@@ -116,13 +167,19 @@ def _wait_until_attached(process: subprocess.Popen[bytes], said: Path) -> frozen
         now = bpf.program_ids(processes.of_session(process.pid))
         if now != programs:
             programs, since = now, time.monotonic()
-        elif programs and time.monotonic() > since + SETTLE_S:
+        elif (programs or not bpf_expected) and time.monotonic() > since + SETTLE_S:
             return programs
         time.sleep(0.05)
-    lines = said.read_text(errors="replace").strip().splitlines()
-    why = lines[-1] if lines else f"no BPF program after {ATTACH_S:.0f} s"
     code = process.poll()
+    why = _why(said) or f"no BPF program after {ATTACH_S:.0f} s"
     raise DidNotStart(why if code is None else f"exit code {code}: {why}")
+
+
+def _why(said: Path) -> str:
+    """The first error it spoke of, or the last it said."""
+    lines = said.read_text(errors="replace").strip().splitlines()
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors[:1] or lines[-1:] or [""])[0].strip()
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

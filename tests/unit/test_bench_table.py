@@ -81,15 +81,15 @@ def test_table() -> None:
         "-",
     ]
     assert cells["hatrace record"][2:5] == ["2.00 (1.50-3.00)", "6.0 (6.0-6.0)", "27.8 (16.7-52.6)"]
-    assert cells["tcpstates"][0] == "did not start"
-    assert lines[-2] == "tcpstates did not start: exit code 1: no tracefs"
-    assert lines[-1] == "BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's"
+    assert cells["tcpstates"][0] == "cannot run here"
+    assert lines[-2] == "- tcpstates cannot run here: exit code 1: no tracefs"
+    assert lines[-1] == "- BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's"
 
 
 def test_file_sizes() -> None:
     wrote = Sample("loop", "x", 0, count=1000, seconds=1, counted=500, output_bytes=60_000)
     assert file_sizes([wrote], ["nothing", "x"], "connection") == [
-        "file of x: 40.0 (40.0-40.0) bytes/connection"
+        "- file of x: 40.0 (40.0-40.0) bytes/connection"
     ]
 
 

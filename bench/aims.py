@@ -1,0 +1,107 @@
+"""What is to be reached, and what was: the table of issue 5, a line for each measured number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from bench.measure import Sample
+from bench.table import PEER, Spread, file_bytes, of_tool, per_operation_us, ratio, spread, tabulate
+from bench.tools import AGAIN, NOTHING
+
+RECORD = "hatrace record"
+OF_PEER, MOST_US = 1 / 20, 1.5
+LOST_OF_PEER, MOST_LOST, MOST_REQUESTS_LOST = 0.1, 0.05, 0.01
+FLOWS_PER_REQUEST = 4
+"""In `close`: both sides of HAProxy, and HAProxy stands at the other ends, too."""
+BYTES_PER_FLOW = 16
+
+
+@dataclass(frozen=True)
+class Aim:
+    """``reached`` is None where this run cannot tell."""
+
+    what: str
+    to_reach: str
+    measured: str
+    reached: bool | None
+
+
+def table(aims: Sequence[Aim]) -> str:
+    said = {True: "yes", False: "no", None: "not to be told here"}
+    rows = [[aim.what, aim.to_reach, aim.measured, said[aim.reached]] for aim in aims]
+    return tabulate(["what", "to reach", "measured", "reached?"], rows)
+
+
+def of_samples(samples: Sequence[Sample]) -> list[Aim]:
+    """What a work beside its peers tells; nothing of what was not measured."""
+    works = {sample.work for sample in samples}
+    aims = []
+    for work in ("loop", "close", "keep-alive"):
+        mine = [sample for sample in samples if sample.work == work]
+        if work in works and of_tool(mine, RECORD):
+            aims += _of_loop(mine) if work == "loop" else [_requests_lost(work, mine)]
+        if work == "close" and work in works:
+            aims += _bytes_per_flow(mine)
+    return aims
+
+
+def _of_loop(samples: Sequence[Sample]) -> list[Aim]:
+    return [*_bpf_time(samples), *_throughput(samples)]
+
+
+def _bpf_time(samples: Sequence[Sample]) -> list[Aim]:
+    spent = spread([per_operation_us(one) for one in of_tool(samples, RECORD)])
+    part = ratio(samples, RECORD, PEER, per_operation_us)
+    if spent is None:
+        return []
+    measured = f"{spent.text('{:.2f}')} us; {_text(part, '{:.3f}')} of it"
+    reached = None if part is None else part.median <= OF_PEER and spent.median < MOST_US
+    to_reach = f"at most 1/20 of `{PEER}`'s, under {MOST_US} us"
+    return [Aim("BPF time per connection", to_reach, measured, reached)]
+
+
+def _throughput(samples: Sequence[Sample]) -> list[Aim]:
+    kept, peers = (ratio(samples, tool, NOTHING, lambda one: one.rate) for tool in (RECORD, PEER))
+    if kept is None:
+        return []
+    lost, theirs = 1 - kept.median, 1 - peers.median if peers else None
+    reached = None if theirs is None else lost <= LOST_OF_PEER * theirs and lost < MOST_LOST
+    said = f"{lost:.1%}" + ("" if theirs is None else f"; `{PEER}` {theirs:.1%}")
+    measured = f"{said} ({_noise(samples)})"
+    to_reach = f"at most a tenth of what `{PEER}` costs, under {MOST_LOST:.0%}"
+    return [Aim("throughput lost in `loop`", to_reach, measured, reached)]
+
+
+def _requests_lost(work: str, samples: Sequence[Sample]) -> Aim:
+    """Not to be told where two runs of nothing differ by more than what was lost."""
+    kept = ratio(samples, RECORD, NOTHING, lambda one: one.rate)
+    again = ratio(samples, AGAIN, NOTHING, lambda one: one.rate)
+    lost = 1 - kept.median if kept else 0.0
+    reached: bool | None = lost < MOST_REQUESTS_LOST
+    if again and again.low <= 1 - lost <= again.high and not reached:
+        reached = None
+    measured = f"{lost:.1%} ({_noise(samples)})"
+    to_reach = f"under {MOST_REQUESTS_LOST:.0%}, within noise"
+    return Aim(f"HAProxy's requests/s lost in `{work}`", to_reach, measured, reached)
+
+
+def _noise(samples: Sequence[Sample]) -> str:
+    again = ratio(samples, AGAIN, NOTHING, lambda one: one.rate)
+    if again is None:
+        return "noise not measured"
+    return f"nothing again: {1 - again.high:+.1%} to {1 - again.low:+.1%}"
+
+
+def _bytes_per_flow(samples: Sequence[Sample]) -> list[Aim]:
+    size = spread([file_bytes(one) for one in of_tool(samples, RECORD)])
+    if size is None:
+        return []
+    each = size.median / FLOWS_PER_REQUEST
+    to_reach = f"under {BYTES_PER_FLOW} bytes"
+    what = "capture size per finished flow, HAProxy's in `close`"
+    return [Aim(what, to_reach, f"{each:.1f} bytes", each < BYTES_PER_FLOW)]
+
+
+def _text(value: Spread | None, pattern: str) -> str:
+    return value.text(pattern) if value else "unknown part"
