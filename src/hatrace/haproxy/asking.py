@@ -20,6 +20,7 @@ MOST_UNANSWERED = 3
 may hold one of its 10 slots."""
 _BY_LEVEL = {Level.ADMIN: 0, Level.OPERATOR: 1, None: 2, Level.USER: 3}
 _LOST = (Problem.TIMEOUT, Problem.CUT, Problem.TOO_LONG)
+_FULL = (Problem.GUARDED, Problem.QUEUE_FULL)
 
 
 class Asking:
@@ -77,7 +78,7 @@ class Asking:
         try:
             return self._first(own, command, deadline_s, partial, what)
         except NoAnswer as error:
-            if error.problem in _LOST:
+            if error.problem in (*_LOST, *_FULL):  # its master's way ends in the same frontend
                 raise
             try:
                 return self._through_master(process, command, deadline_s, partial, what)

@@ -4,8 +4,8 @@ An answer ends with an empty line; a worker's socket is then closed by HAProxy, 
 open, and we close it.  Nothing is sent after the command and no side is shut down early: that
 would end `show events` at once and has leaked sockets in HAProxy itself (GH #2727).
 
-A master's socket has 10 slots which no setting raises: here never more than one connection to
-it, and none when the guard says that it is not well.
+No connection is made when the guard says that a socket is not well.  A master's has 10 slots
+which no setting raises: never more than one connection to it, and none without a guard.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ class Answer:
 
 
 Guard = Callable[[CommandSocket], str | None]
-"""Why not to connect to a master's socket now (its accept queue is not empty, fewer than 2 of
-its 10 slots are free); None: go ahead."""
+"""Why not to connect to a socket now (somebody waits in its accept queue, or the last of its
+slots would be taken); None: go ahead."""
 
 _masters: dict[str, threading.Lock] = {}
 _masters_lock = threading.Lock()
@@ -112,8 +112,9 @@ class Client:
 
     @contextmanager
     def _alone(self, what: str, deadline_s: float) -> Iterator[None]:
-        """One connection at a time to a master's socket, and only if its guard agrees."""
+        """Only if the guard agrees, and to a master's socket one connection at a time."""
         if not self.where.master:
+            self._heed(self._guard(self.where) if self._guard else None, what)
             yield
             return
         with _masters_lock:
@@ -121,12 +122,16 @@ class Client:
         if not lock.acquire(timeout=deadline_s):
             raise NoAnswer(Problem.GUARDED, what, "hatrace itself is asking this master already")
         try:
-            reason = self._guard(self.where) if self._guard else "nobody watches its slots"
-            if reason is not None:
-                raise NoAnswer(Problem.GUARDED, what, reason)
+            watched = self._guard(self.where) if self._guard else "nobody watches its slots"
+            self._heed(watched, what)
             yield
         finally:
             lock.release()
+
+    @staticmethod
+    def _heed(reason: str | None, what: str) -> None:
+        if reason is not None:
+            raise NoAnswer(Problem.GUARDED, what, reason)
 
     def _exchange(
         self, command: str, what: str, end_ns: int, limit_bytes: int

@@ -32,21 +32,25 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
         yield one
 
 
-def seen(path: Path) -> tuple[CommandSockets, CommandSocket]:
-    ours = CommandSocket(str(path), True, os.getpid(), None, LIMIT)
+def seen(path: Path, master: bool = True) -> tuple[CommandSockets, CommandSocket]:
+    ours = CommandSocket(str(path), master, os.getpid(), None, LIMIT)
     return command_sockets([ours], Finder()), ours
 
 
-@pytest.mark.parametrize(("clients", "free"), [(0, True), (8, True), (9, False), (10, False)])
-def test_two_places_are_left(
-    clients: int, free: bool, listener: socket.socket, tmp_path: Path
+@pytest.mark.parametrize(
+    ("master", "clients", "free"),
+    [(True, 0, True), (True, 8, True), (True, 9, False), (True, 10, False),
+     (False, 9, True), (False, 10, False)],
+)  # fmt: skip
+def test_two_places_are_left_at_a_master_and_none_is_waited_for_at_a_worker(
+    master: bool, clients: int, free: bool, listener: socket.socket, tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
         for _ in range(clients):
             client = stack.enter_context(socket.socket(socket.AF_UNIX))
             client.connect(str(tmp_path / "m.sock"))
             stack.enter_context(listener.accept()[0])
-        why = crowded(*seen(tmp_path / "m.sock"))
+        why = crowded(*seen(tmp_path / "m.sock", master))
     assert (why is None) is free, why
     if why:
         assert why == f"{clients} of its 10 slots are used"
@@ -60,6 +64,7 @@ def test_whoever_waits_goes_first(listener: socket.socket, tmp_path: Path) -> No
 
 def test_a_listener_that_is_not_there(tmp_path: Path) -> None:
     assert crowded(*seen(tmp_path / "m.sock")) == "its listener was not found"
+    assert crowded(*seen(tmp_path / "m.sock", master=False)) is None
 
 
 def test_connections_to_another_socket_do_not_count() -> None:

@@ -69,7 +69,19 @@ def test_a_socket_whose_level_is_too_low_leads_to_the_master(tmp_path: Path) -> 
     ):
         sockets = at(tmp_path / "m", 10), at(tmp_path / "s", 11)
         assert asks(*sockets).ask(WORKER, "show fd")[0].text == "master\n\n"
-        assert problem(asks(*sockets, guard="its queue is not empty"), WORKER) is Problem.DENIED
+    with standing_in(tmp_path / "s", says("Permission denied\n\n")):
+        assert problem(asks(*sockets), WORKER) is Problem.DENIED
+
+
+def test_a_crowded_socket_is_left_alone_and_so_is_its_master(tmp_path: Path) -> None:
+    with (
+        standing_in(tmp_path / "m", says_and_stays("master\n\n")) as master,
+        standing_in(tmp_path / "s", says("own\n\n")) as own,
+    ):
+        sockets = at(tmp_path / "m", 10), at(tmp_path / "s", 11)
+        found = asks(*sockets, guard="10 of its 10 slots are used")
+        assert problem(found, WORKER) is Problem.GUARDED
+    assert master.asked == own.asked == []
 
 
 def test_one_that_does_not_answer_is_not_asked_through_its_master_as_well(tmp_path: Path) -> None:
