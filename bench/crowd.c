@@ -217,5 +217,9 @@ int main(int argc, char **argv)
 				fail("order");
 		tell(answers[0], members, start);
 	}
+	for (int i = 0; i < members; i++)
+		close(orders[i]);
+	while (wait(NULL) > 0) /* until their ports are free */
+		;
 	return 0;
 }

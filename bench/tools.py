@@ -176,10 +176,12 @@ def _wait_until_attached(
 
 
 def _why(said: Path) -> str:
-    """The first error it spoke of, or the last it said."""
+    """What it said that tells most: what is not there, else of an error, else the last."""
     lines = said.read_text(errors="replace").strip().splitlines()
-    errors = [line for line in lines if "error" in line.lower()]
-    return (errors[:1] or lines[-1:] or [""])[0].strip()
+    for words in ("no such file", "error"):
+        if told := [line for line in lines if words in line.lower()]:
+            return told[0].strip()
+    return lines[-1].strip() if lines else ""
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
