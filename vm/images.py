@@ -57,10 +57,10 @@ def kernel_folder(kernel: Kernel, again: bool = False) -> Path:
 def _fetch_kernel(suite: str, folder: Path, key: str) -> None:
     apt = Apt(suite, CACHE)
     apt("apt-get", "-q", "update")
-    image = next(p for p in _depends(apt, f"linux-image-{FLAVOUR}") if "-image-" in p)
+    image = next(p for p in depends(apt, f"linux-image-{FLAVOUR}") if "-image-" in p)
     release = image.removeprefix("linux-image-")
     # From 7.2 on the image is split: linux-binary-*, linux-modules-*.
-    wanted = [image, *(p for p in _depends(apt, image) if release in p)]
+    wanted = [image, *(p for p in depends(apt, image) if release in p)]
     with tempfile.TemporaryDirectory(dir=CACHE) as temp:
         unpacked, new = Path(temp, "unpacked"), Path(temp, "new")
         new.mkdir()
@@ -76,7 +76,8 @@ def _fetch_kernel(suite: str, folder: Path, key: str) -> None:
         new.rename(folder)
 
 
-def _depends(apt: Apt, package: str) -> list[str]:
+def depends(apt: Apt, package: str) -> list[str]:
+    """The packages of a kernel that a package of a kernel needs."""
     return re.findall(r"Depends: (linux-\S+)", apt("apt-cache", "depends", package))
 
 

@@ -118,6 +118,18 @@ _STATES = (
 
 
 @dataclass(frozen=True, slots=True)
+class Kernel:
+    """For which kernel a tree is made: the running one, or one whose BTF lies in a file."""
+
+    machine: str = platform.machine()
+    """As uname says."""
+    release: str = platform.release()
+    page_bytes: int = os.sysconf("SC_PAGE_SIZE")
+    btf: Path | None = None
+    """None: the running one's."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Member:
     name: str
     type_id: int
@@ -189,15 +201,16 @@ def _write_tree(tree: Path) -> None:
             raise
 
 
-def files() -> dict[str, str]:
-    """Path below include/ → text, for the running kernel."""
-    structs = "\n".join(_Writer(Btf()).structs())
-    machine = {"x86_64": "X86_64", "aarch64": "ARM64"}.get(platform.machine(), "64BIT")
-    version = _version(platform.release())
+def files(kernel: Kernel | None = None) -> dict[str, str]:
+    """Path below include/ → text; None: for the running kernel."""
+    kernel = kernel or Kernel()
+    structs = "\n".join(_Writer(Btf(kernel.btf)).structs())
+    machine = {"x86_64": "X86_64", "aarch64": "ARM64"}.get(kernel.machine, "64BIT")
+    version = _version(kernel.release)
     tree = dict.fromkeys(_EMPTY_HEADERS, "")
     tree |= dict.fromkeys(_STRUCT_HEADERS, "#include <hatrace/structs.h>\n")
     tree["linux/types.h"] = _TYPES
-    tree["asm/page.h"] = f"#define PAGE_SIZE {os.sysconf('SC_PAGE_SIZE')}\n"
+    tree["asm/page.h"] = f"#define PAGE_SIZE {kernel.page_bytes}\n"
     tree["linux/kconfig.h"] = f"#define CONFIG_BPF_SYSCALL 1\n#define CONFIG_{machine} 1\n"
     tree["linux/version.h"] = (
         "#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + ((c) > 255 ? 255 : (c)))\n"

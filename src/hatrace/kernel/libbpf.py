@@ -17,6 +17,7 @@ import resource
 import struct
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
 
@@ -210,10 +211,11 @@ def enable_stats() -> int:
 
 
 class Btf:
-    """The running kernel's types, read by libbpf from /sys/kernel/btf/vmlinux."""
+    """A kernel's types, read by libbpf: the running one's from /sys/kernel/btf/vmlinux, another's
+    from a file of the same form."""
 
-    def __init__(self) -> None:
-        self._lib, self._btf = _libbpf(), _vmlinux()
+    def __init__(self, file: Path | None = None) -> None:
+        self._lib, self._btf = _libbpf(), _parsed(file) if file else _vmlinux()
 
     def find(self, name: str, kind: int) -> int | None:
         """The id of a named type."""
@@ -258,6 +260,13 @@ def _vmlinux() -> int:
     return btf
 
 
+def _parsed(file: Path) -> int:
+    btf = int(_libbpf().btf__parse_raw(os.fsencode(file)) or 0)
+    if not btf:
+        raise EnvironmentLacks(f"cannot read {file}", "libbpf finds no BTF in it")
+    return btf
+
+
 @cache
 def _libbpf() -> ctypes.CDLL:
     for name in ("libbpf.so.1", "libbpf.so.0"):
@@ -273,6 +282,7 @@ def _libbpf() -> ctypes.CDLL:
     pointer, word = ctypes.c_void_p, ctypes.c_uint32
     for name, result, arguments in (
         ("btf__load_vmlinux_btf", pointer, []),
+        ("btf__parse_raw", pointer, [ctypes.c_char_p]),
         ("btf__find_by_name_kind", ctypes.c_int, [pointer, ctypes.c_char_p, word]),
         ("btf__type_by_id", pointer, [pointer, word]),
         ("btf__name_by_offset", pointer, [pointer, word]),

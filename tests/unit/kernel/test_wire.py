@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import shutil
 import socket
 import struct
 import subprocess
@@ -23,6 +24,9 @@ from hatrace.model import flow
 from hatrace.resources import bpf_dir
 
 FLOW_H = bpf_dir() / "flow.h"
+
+TYPES = "typedef unsigned char __u8; typedef unsigned short __u16; typedef unsigned int __u32;\n"
+TYPES += "typedef unsigned long long __u64; typedef int __s32; typedef long long __s64;\n"
 
 TWINS = {
     "target_key": "TARGET_KEY",
@@ -66,25 +70,28 @@ def declared(text: str) -> tuple[dict[str, list[str]], list[str]]:
     return structs, values + re.findall(r"#define (\w+)[ \t]+\d+", text)
 
 
-def compiled(text: str, folder: Path) -> Header:
-    """``text`` as flow.h, compiled for this machine and asked where things are."""
+def compiled(text: str, folder: Path, compiler: str = "cc") -> Header:
+    """``text`` as flow.h, compiled and asked where things are: in the assembler's text, so that
+    it need not run here (as the kernel's own asm-offsets.c does it)."""
     structs, values = declared(text)
-    lines = [f'printf("value {name} %ld 0\\n", (long){name});' for name in values]
+    lines = [tell(f"value {name} %c0 %c1", f"(long){name}", "0") for name in values]
     for name, fields in structs.items():
-        lines.append(f'printf("{name} . %zu 0\\n", sizeof(struct {name}));')
-        lines += [
-            f'printf("{name} {field} %zu %zu\\n", offsetof(struct {name}, {field}), '
-            f"sizeof(((struct {name} *)0)->{field}));"
-            for field in fields
-        ]
+        lines.append(tell(f"{name} . %c0 %c1", f"sizeof(struct {name})", "0"))
+        for field in fields:
+            size = f"sizeof(((struct {name} *)0)->{field})"
+            lines.append(tell(f"{name} {field} %c0 %c1", f"offsetof(struct {name}, {field})", size))
+    (folder / "linux").mkdir(exist_ok=True)
+    (folder / "linux/types.h").write_text(TYPES)
     source = folder / "layout.c"
-    source.write_text(
-        "#include <linux/types.h>\n#include <stddef.h>\n#include <stdio.h>\n"
-        f"{text}\nint main(void)\n{{\n{chr(10).join(lines)}\nreturn 0;\n}}\n"
-    )
-    program = folder / "layout"
-    subprocess.run(["cc", "-Wall", "-Werror", "-o", program, source], check=True)
-    return parsed(subprocess.run([program], check=True, capture_output=True, text=True).stdout)
+    includes, body = "#include <linux/types.h>\n#include <stddef.h>\n", "\n".join(lines)
+    source.write_text(f"{includes}{text}\nvoid layout(void)\n{{\n{body}\n}}\n")
+    words = [compiler, "-Wall", "-Werror", f"-I{folder}", "-S", "-o", "-", source]
+    said = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+    return parsed("\n".join(re.findall(r"^-> (.*)", said, re.MULTILINE)))
+
+
+def tell(text: str, first: str, second: str) -> str:
+    return f'asm volatile("\\n-> {text}" :: "i"({first}), "i"({second}));'
 
 
 def parsed(output: str) -> Header:
@@ -138,9 +145,16 @@ def documented_names() -> dict[str, list[str]]:
     }
 
 
-@pytest.fixture(scope="module")
-def header(tmp_path_factory: pytest.TempPathFactory) -> Header:
-    return compiled(FLOW_H.read_text(), tmp_path_factory.mktemp("flow"))
+@pytest.fixture(
+    scope="module",
+    params=["cc", pytest.param("aarch64-linux-gnu-gcc", marks=pytest.mark.kernel)],
+)
+def header(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Header:
+    """For this machine, and for aarch64: there only where a cross compiler is, as in CI."""
+    compiler: str = request.param
+    if shutil.which(compiler) is None:
+        pytest.skip(f"no {compiler}: apt-get install gcc-aarch64-linux-gnu")
+    return compiled(FLOW_H.read_text(), tmp_path_factory.mktemp("flow"), compiler)
 
 
 def test_every_struct_has_a_twin(header: Header) -> None:

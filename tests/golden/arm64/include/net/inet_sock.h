@@ -1,0 +1,1 @@
+#include <hatrace/structs.h>
