@@ -69,8 +69,8 @@ def test_a_socket_whose_level_is_too_low_leads_to_the_master(tmp_path: Path) -> 
     ):
         sockets = at(tmp_path / "m", 10), at(tmp_path / "s", 11)
         assert asks(*sockets).ask(WORKER, "show fd")[0].text == "master\n\n"
-    with standing_in(tmp_path / "s", says("Permission denied\n\n")):
-        assert problem(asks(*sockets), WORKER) is Problem.DENIED
+    with standing_in(tmp_path / "alone", says("Permission denied\n\n")):
+        assert problem(asks(at(tmp_path / "alone", 11)), WORKER) is Problem.DENIED
 
 
 def test_a_crowded_socket_is_left_alone_and_so_is_its_master(tmp_path: Path) -> None:
