@@ -41,6 +41,7 @@ from hatrace.model.topology import (
     Kind,
     Process,
     Server,
+    TakenPort,
     Timeouts,
 )
 
@@ -447,6 +448,23 @@ def host(at_ns: int, **fields: int | None) -> HostCounters:
         "listen_overflows": 0,
     }
     return HostCounters(at_ns, **(default | fields))
+
+
+def taken_port(port: int = 44_201, **fields: object) -> TakenPort:
+    """A frontend's port that is the source port of the worker's connection to its server."""
+    default: dict[str, object] = {
+        "wanted_by": WORKER,
+        "bind": Bind("new", address(LOCAL), port),
+        "local": address(LOCAL),
+        "remote": address(SERVER),
+        "remote_port": SERVICE_PORT,
+        "state": int(State.ESTABLISHED),
+        "inode": 50_000,
+        "pid": WORKER,
+        "fd": 14,
+        "comm": "haproxy",
+    }
+    return TakenPort(**(default | fields))  # type: ignore[arg-type]
 
 
 def trouble(at_ns: int, source: str = "runtime-api", **fields: object) -> Trouble:

@@ -265,6 +265,26 @@ def test_an_old_worker_is_asked_for_its_servers_once(binary: Path | None, tmp_pa
         assert "be/other" not in {server.label for server in now.servers}
 
 
+def test_a_reload_that_fails_is_counted_and_its_binds_are_known(
+    binary: Path | None, tmp_path: Path
+) -> None:
+    with running(binary, tmp_path) as haproxy, socket.create_server(("127.0.0.1", 0)) as foreign:
+        time.sleep(3)  # a file written within two seconds of the start may be what was read
+        port = foreign.getsockname()[1]
+        config = haproxy.folder / "haproxy.cfg"
+        more = f"frontend more\n    mode tcp\n    bind 127.0.0.1:{port}\n    default_backend be\n"
+        config.write_text(config.read_text() + more)
+        with sampling(haproxy) as seen:
+            worker = seen.pid(Kind.WORKER)
+            seen.until(lambda: seen.sampler.wanted_binds())
+            assert port in {bind.port for bind in seen.sampler.wanted_binds()[worker]}
+            if builds.version(binary or builds.system()).startswith("2.2"):
+                return  # its master does not say how its reloads ended
+            os.kill(haproxy.process.pid, signal.SIGUSR2)
+            seen.until(lambda: seen.processes()[haproxy.process.pid].failed_reloads == 1)
+            assert seen.pid(Kind.WORKER) == worker
+
+
 def test_no_slot_of_the_master_stays_taken(binary: Path | None, tmp_path: Path) -> None:
     with running(binary, tmp_path, stats=False) as haproxy:
         with sampling(haproxy) as seen:

@@ -254,6 +254,18 @@ def test_stale_bind_generations_listen_side_by_side() -> None:
         assert f"pid={new}," in today
 
 
+def test_stale_bind_ephemeral_fails_to_reload() -> None:
+    with playing("stale-bind-ephemeral") as running:
+        worker, new = running.facts["worker"], running.facts["new"]
+        words = ["nsenter", "-t", str(worker), "-n", "ss", "-Htanp", f"sport = :{new}"]
+        rows = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+        (row,) = rows.splitlines()
+        assert row.startswith("ESTAB")
+        assert f"pid={worker}," in row
+        assert f"127.0.0.1:{new}" in running.haproxy.config.read_text()
+        assert running.haproxy.worker() == worker
+
+
 def test_unreleased_accept_is_a_ghost_per_check_that_passed() -> None:
     with playing("unreleased-accept") as running:
         application = running.facts["application"]

@@ -35,11 +35,12 @@ from hatrace.model.event import (
     Holders,
     Open,
     Processes,
+    TakenPorts,
     Targets,
     Tick,
     Trouble,
 )
-from hatrace.model.topology import CommandSocket
+from hatrace.model.topology import CommandSocket, TakenPort
 from hatrace.resources import bpf_dir
 from hatrace.sockets.command_sockets import command_sockets
 from hatrace.sockets.counters import host_counters
@@ -48,6 +49,7 @@ from hatrace.sockets.names import comm
 from hatrace.sockets.netlink import namespace_of
 from hatrace.sockets.rooms import rooms
 from hatrace.sockets.sampled import SampledProbes
+from hatrace.sockets.taken_ports import taken_ports
 
 DRAIN_S = 0.05
 """The ring holds 43,690 finished flows: at 20 looks a second, 870,000 flows per second."""
@@ -55,6 +57,8 @@ BATCH_BYTES = 1 << 20
 """So much of the ring is used when its flows are taken between ticks: 5,461 of them."""
 SOON_S = 0.5
 """From one to the next of the first three pictures."""
+TAKEN_S = 5.0
+"""Binds that are wanted and not made yet are tried this often."""
 CALLERS = 64
 """Of those who call HAProxy's command-line sockets, the latest so many are kept."""
 INVENTORY_S, URGENT_INVENTORY_S = 5.0, 0.9
@@ -85,7 +89,9 @@ class Tracing:
         self._detail = detail
         self._limits = limits or Limits()
         self._cost = OwnCost(lambda: self._probes.bpf_cost(), bpf_stats)
-        self._sockets = Finder()
+        self._sockets, self._sockets_in_the_way = Finder(), Finder()
+        self._taken: tuple[TakenPort, ...] = ()
+        self._taken_s = 0.0
         self._guard = guard()
         self._sampler = Sampler(
             sorted(pids_of(scope)), self._crowded, check_events=check_events, logs=logs
@@ -197,6 +203,7 @@ class Tracing:
         yield from self._counters()
         yield from self._attempt("command-sockets", lambda: self._command_socket_event(held or ()))
         yield from self._command_clients()
+        yield from self._taken_ports()
         records, matched = self._probes.scan(self.feedback.criteria)
         yield Open(time.monotonic_ns(), records, matched)
         targets = Targets(time.monotonic_ns(), self._probes.targets())
@@ -245,6 +252,17 @@ class Tracing:
         if calls != self._calls:
             self._calls = calls
             yield CommandClients(time.monotonic_ns(), calls[:CALLERS])
+
+    def _taken_ports(self) -> Iterator[Event]:
+        """What stands in the way of binds, if the files that name them were changed."""
+        wanted, now_s = self._sampler.wanted_binds(), time.monotonic()
+        if wanted and now_s < self._taken_s + TAKEN_S:
+            return
+        self._taken_s = now_s if wanted else 0.0
+        taken = taken_ports(wanted, self._sockets_in_the_way)
+        if taken != self._taken:
+            self._taken = taken
+            yield TakenPorts(time.monotonic_ns(), taken)
 
     def _command_socket_event(self, held: Collection[Holder]) -> Event | None:
         sockets = self._sampler.command_sockets()

@@ -6,7 +6,7 @@ It holds a port that today's configuration may not have; and where it has it, th
 shares new connections out to both (SO_REUSEPORT), and the old one's are never served.
 
 Evidence: listening sockets and all processes that hold each, HAProxy's generations, the binds
-of the current configuration.
+of the current configuration.  The cause without a listener is in `taken_ports`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from hatrace.detectors import steps, words
+from hatrace.detectors import steps, taken_ports, words
 from hatrace.detectors.caveats import caveat
 from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known, named
@@ -84,6 +84,7 @@ class StaleBind:
             if self._lasts(world, one):
                 by_holder.setdefault(one.holder.pid, []).append(one)
         findings = [self._finding(world, found) for _, found in sorted(by_holder.items())]
+        findings += taken_ports.findings(world, self._memory, self.slug)
         self._memory.keep(finding.subject for finding in findings)
         return findings
 

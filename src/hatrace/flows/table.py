@@ -24,7 +24,7 @@ from hatrace.model.attribution import Attribution
 from hatrace.model.capture_info import CaptureInfo
 from hatrace.model.event import Event, Holder, LogLine, Target, Trouble
 from hatrace.model.flow import Flow
-from hatrace.model.topology import Process, Room, Server
+from hatrace.model.topology import Process, Room, Server, TakenPort
 from hatrace.model.world import CheckActivity, Key, Rate
 
 LOG_LINES = 400
@@ -45,6 +45,7 @@ class Table:
         self.command_clients: events.CommandClients | None = None
         self.host: events.HostCounters | None = None
         self.host_at_start: events.HostCounters | None = None
+        self.taken_ports: Sequence[TakenPort] = ()
         self.networks: dict[int, events.HostCounters] = {}
         self.cost: events.Cost | None = None
         self._told = Told()
@@ -82,6 +83,7 @@ class Table:
             events.Processes: self._processes,
             events.Servers: self._servers,
             events.Configured: told.apply_configured,
+            events.TakenPorts: self._taken_ports,
             events.Info: told.apply_info,
             events.Streams: told.apply_streams,
             events.Descriptors: told.apply_descriptors,
@@ -147,6 +149,10 @@ class Table:
             self.networks.pop(event.netns, None)
             self.networks[event.netns] = event
             bound(self.networks, NETWORKS)
+
+    def _taken_ports(self, event: events.TakenPorts) -> None:
+        self.taken_ports = event.ports
+        self._names.learn((port.pid, port.comm) for port in event.ports if port.pid)
 
     def _losses(self, event: events.Losses) -> None:
         self.losses = event

@@ -144,7 +144,16 @@ class Finder:
             kinds[each.stat.pid] = Kind.OLD_WORKER if gone_by else Kind.STANDALONE
         wanted = self._wanted(kinds, parents)
         return tuple(
-            _process(found[pid], states[pid], kinds[pid], found.get(parents[pid]), self._netns)
+            _process(
+                found[pid],
+                states[pid],
+                kinds[pid],
+                found.get(parents[pid]),
+                self._netns,
+                _failed(found[pid], [found[each] for each in found if parents[each] == pid])
+                if pid in masters
+                else None,
+            )
             for pid in sorted(wanted)
         )
 
@@ -205,7 +214,12 @@ def _replaced(
 
 
 def _process(
-    found: _Found, stat: procfs.Stat, kind: Kind, parent: _Found | None, here: int | None
+    found: _Found,
+    stat: procfs.Stat,
+    kind: Kind,
+    parent: _Found | None,
+    here: int | None,
+    failed: int | None,
 ) -> Process:
     """As `model.topology` has it.  A worker may have gone into a chroot: its master has not."""
     above = parent if parent is not None else found
@@ -220,6 +234,7 @@ def _process(
         fd_limit=procfs.fd_limit(stat.pid),
         fd_used=procfs.fd_used(stat.pid),
         netns=found.netns,
+        failed_reloads=failed,
         other_network=found.netns is not None and found.netns != here,
         config_files=files,
         command_line=found.words,
@@ -227,6 +242,18 @@ def _process(
         root=_root_of(above.root, files),
         stopped=stat.state in "Tt",
     )
+
+
+def _failed(master: _Found, workers: list[_Found]) -> int | None:
+    """How many of the latest reloads failed, at least.
+
+    Up to 3.0 a master says so in the environment in which it executes itself anew; from 3.1
+    on it says what was true before, and goes on naming its only worker after -sf.
+    """
+    told = procfs.environment(master.stat.pid).get("HAPROXY_PROCESSES", "")
+    said = re.search(r"\|type=m;[^|]*failedreloads=(\d+)", told)
+    alone = bool(workers) and all(w.seen_as in master.arguments.replaces for w in workers)
+    return max(int(said[1]), int(alone)) if said else None
 
 
 def _files_of(found: _Found) -> tuple[str, ...]:

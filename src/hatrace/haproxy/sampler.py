@@ -9,7 +9,8 @@ from __future__ import annotations
 import threading
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -24,7 +25,7 @@ from hatrace.haproxy.runtime import Guard, NoAnswer
 from hatrace.haproxy.settings import Loaded
 from hatrace.haproxy.troubles import Troubles
 from hatrace.model.event import Event, Processes
-from hatrace.model.topology import CommandSocket, Kind, Process
+from hatrace.model.topology import Bind, CommandSocket, Kind, Process
 
 ROUND_S = 0.25
 YOUNG_NS = 5_000_000_000
@@ -75,6 +76,7 @@ class Sampler:
         self._processes: tuple[Process, ...] = ()
         self._sockets: tuple[CommandSocket, ...] = ()
         self._loaded: dict[int, Loaded] = {}
+        self._wanted: dict[int, Loaded] = {}
         self._told: dict[int, _Told] = {}
         self._ask_master_ns: dict[int, int] = {}
         self._scan_ns = self._said_ns = self._watch_ns = 0
@@ -114,6 +116,11 @@ class Sampler:
     def command_sockets(self) -> tuple[CommandSocket, ...]:
         """Their command-line sockets as of the last look."""
         return self._sockets
+
+    def wanted_binds(self) -> dict[int, tuple[Bind, ...]]:
+        """By current process, the binds that its files name now, if they were changed since it
+        had started: those that a reload would make, or has failed to make."""
+        return {pid: loaded.configuration.binds for pid, loaded in self._wanted.items()}
 
     def confirm(self, pid: int) -> None:
         """Asks for what `show sess` and `show fd` of a worker say, as soon as they may be asked."""
@@ -243,6 +250,7 @@ class Sampler:
         self._queue.put(settings.event(process, loaded.configuration))
 
     def _watch_files(self) -> None:
+        self._wanted = dict(self._wanted_now())
         for process in self._processes:
             loaded = self._loaded.get(process.pid)
             if process.kind not in CURRENT or loaded is None:
@@ -251,6 +259,16 @@ class Sampler:
                 why = "its configuration files were changed after it had started"
                 do = "what they say may not be in force before a reload"
                 self._troubles.begin("config", f"pid {process.pid}", why, do)
+
+    def _wanted_now(self) -> Iterator[tuple[int, Loaded]]:
+        """What cannot be read, or parsed while it is being written, is left out."""
+        for process in self._processes:
+            if process.kind in CURRENT:
+                latest = self._wanted.get(process.pid) or self._loaded.get(process.pid)
+                with suppress(OSError, ValueError):
+                    loaded = settings.wanted(process, latest)
+                    if loaded is not None:
+                        yield process.pid, loaded
 
     def _ask_master(self, master: Process, now_ns: int) -> None:
         """`show proc`, once after each change of processes: which reload each stems from."""

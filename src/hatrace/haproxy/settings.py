@@ -15,6 +15,8 @@ from hatrace.model.topology import Process
 
 SETTLED_S = 10.0
 """A change younger than this may be about to be loaded."""
+_LOADING_NS = 2_000_000_000
+"""A file written so soon after the start may be what was read."""
 _SWITCHES = ("-dZ", "-dS", "-dR")
 """Switches that change what leaks: no zero-copy, no splice, no SO_REUSEPORT."""
 
@@ -54,6 +56,22 @@ def stamp_of(files: Iterable[Path]) -> tuple[tuple[str, int], ...]:
     return tuple((str(path), path.stat().st_mtime_ns) for path in found)
 
 
+def wanted(process: Process, latest: Loaded | None) -> Loaded | None:
+    """What its files say now, if they were changed after it had started; None: they were not.
+
+    ``latest``: what was read last, so that nothing is read twice.  Raises OSError, ValueError.
+    """
+    stamp = stamp_of(_files(process))
+    newest_ns = max((time_ns for _, time_ns in stamp), default=0)
+    if newest_ns <= _started_unix_ns(process) + _LOADING_NS:
+        return None
+    return latest if latest is not None and latest.stamp == stamp else load(process)
+
+
+def _started_unix_ns(process: Process) -> int:
+    return time.time_ns() - (time.monotonic_ns() - process.started_ns)
+
+
 def changed_since(process: Process, loaded: Loaded | None) -> bool:
     """Whether the files on disk are not those that this process was started with."""
     try:
@@ -61,9 +79,8 @@ def changed_since(process: Process, loaded: Loaded | None) -> bool:
     except OSError:
         return False
     newest_ns = max((time_ns for _, time_ns in stamp), default=0)
-    started_unix_ns = time.time_ns() - (time.monotonic_ns() - process.started_ns)
     settled = time.time_ns() - newest_ns > SETTLED_S * 1e9
-    later = newest_ns > started_unix_ns + 2_000_000_000
+    later = newest_ns > _started_unix_ns(process) + _LOADING_NS
     return settled and (later or (loaded is not None and stamp != loaded.stamp))
 
 

@@ -116,6 +116,11 @@ class Stage:
         self._children.append(child)
         return child
 
+    def output(self, words: Sequence[str]) -> str:
+        """What a command prints that runs where the spawned programs do."""
+        done = subprocess.run((*self._inside, *words), capture_output=True, text=True, check=True)
+        return done.stdout
+
     def tail(self, log: str) -> str:
         """The last line a program printed, for an error message."""
         lines = (self.directory / log).read_text(errors="replace").strip().splitlines()

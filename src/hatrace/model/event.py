@@ -6,8 +6,18 @@ Each is a line of a capture; `EVENTS` lists them all.  ``at_ns`` is CLOCK_MONOTO
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import get_args
 
-from hatrace.model.topology import Bind, CommandSocket, Endpoint, Process, Room, Server, Timeouts
+from hatrace.model.topology import (
+    Bind,
+    CommandSocket,
+    Endpoint,
+    Process,
+    Room,
+    Server,
+    TakenPort,
+    Timeouts,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +227,14 @@ class Configured:
 
 
 @dataclass(frozen=True, slots=True)
+class TakenPorts:
+    """Who has the local port of a bind that HAProxy wants; of files changed since its start."""
+
+    at_ns: int
+    ports: tuple[TakenPort, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Info:
     """`show info` of worker ``pid``: its numbers and words, by HAProxy's names."""
 
@@ -353,6 +371,7 @@ Event = (
     | Processes
     | Servers
     | Configured
+    | TakenPorts
     | Info
     | Streams
     | Descriptors
@@ -363,25 +382,4 @@ Event = (
     | Cost
 )
 
-EVENTS: tuple[type[Event], ...] = (
-    Tick,
-    Finished,
-    Open,
-    Holders,
-    Targets,
-    Losses,
-    CommandSockets,
-    CommandClients,
-    HostCounters,
-    Processes,
-    Servers,
-    Configured,
-    Info,
-    Streams,
-    Descriptors,
-    CheckResult,
-    LogLine,
-    Action,
-    Trouble,
-    Cost,
-)
+EVENTS: tuple[type[Event], ...] = get_args(Event)

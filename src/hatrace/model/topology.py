@@ -65,6 +65,8 @@ class Process:
     """Its pid as it sees itself, where that differs."""
     root: str = "/"
     """Where its paths are seen from here (/proc/PID/root in another mount namespace)."""
+    failed_reloads: int | None = None
+    """Of a master: how many of the latest reloads failed, at least; ``None``: not known."""
     stopped: bool = False
     """Its state in /proc/PID/stat is T or t: a signal or a debugger holds it."""
 
@@ -175,3 +177,25 @@ class Timeouts:
             if value is not None
         ]
         return max(known, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenPort:
+    """A socket that keeps HAProxy from a bind: its local port is one that a configuration wants.
+
+    The kernel itself refused such a bind (EADDRINUSE); addresses are 16 bytes.
+    """
+
+    wanted_by: int
+    """The current process (its worker) whose configuration files, as they are now, name it."""
+    bind: Bind
+    local: bytes
+    remote: bytes
+    remote_port: int
+    state: int
+    inode: int
+    """0: nobody holds it (TIME_WAIT, an orphan)."""
+    pid: int = 0
+    """Who holds it, as far as that is known."""
+    fd: int | None = None
+    comm: str = ""

@@ -28,7 +28,7 @@ from hatrace.model.event import (
     Trouble,
 )
 from hatrace.model.flow import Flow
-from hatrace.model.topology import Process, Room, Server
+from hatrace.model.topology import Process, Room, Server, TakenPort
 
 Key = tuple[int, int]
 """`Flow.key`."""
@@ -113,6 +113,10 @@ class World(Protocol):
 
     @property
     def configured(self) -> Mapping[int, Configured]: ...
+    @property
+    def taken_ports(self) -> Sequence[TakenPort]:
+        """Sockets that keep HAProxy from a bind which its configuration files name now."""
+
     @property
     def infos(self) -> Mapping[int, Info]: ...
     @property

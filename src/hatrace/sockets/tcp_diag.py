@@ -109,7 +109,11 @@ def surroundings(owners: Mapping[int, tuple[int, bytes]] | None = None) -> Surro
 
 
 def dump(
-    diag: Diag, around: Surroundings, states: int = FULL, minisocks: bool = False
+    diag: Diag,
+    around: Surroundings,
+    states: int = FULL,
+    minisocks: bool = False,
+    lport: int = 0,
 ) -> Iterator[Flow]:
     """Every TCP socket in ``states`` (a mask of ``1 << State``), IPv4 first, then IPv6.
 
@@ -118,12 +122,14 @@ def dump(
     latest that the FIN can have come; ``received_bytes`` of a socket in CLOSE may count the
     peer's FIN as one.  ``minisocks``: FIN_WAIT2
     sockets which the kernel has replaced by a timewait entry, too (`states` chooses
-    TIME_WAIT itself).  Without LISTEN in ``states`` directions rest on port ranges alone.
+    TIME_WAIT itself).  ``lport``: only those with this local port, 0: all; the kernel chooses.
+    Without LISTEN in ``states`` directions rest on port ranges alone.
     A socket that changes its state meanwhile may come twice or not at all.
     Raises netlink.Refused.
     """
+    ends = lport.to_bytes(2, "big") + bytes(46)
     for family in (socket.AF_INET, socket.AF_INET6):
-        request = REQUEST.pack(family, socket.IPPROTO_TCP, INFO_EXTENSION, states, bytes(48))
+        request = REQUEST.pack(family, socket.IPPROTO_TCP, INFO_EXTENSION, states, ends)
         messages = diag.dump(request, "cannot list TCP sockets")
         yield from decode(messages, around, minisocks)
 

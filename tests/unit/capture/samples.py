@@ -13,6 +13,7 @@ from hatrace.model.event import (
     Event,
     LogLine,
     Losses,
+    TakenPorts,
     Tick,
 )
 from hatrace.model.finding import (
@@ -41,6 +42,7 @@ def events() -> list[Event]:
     kinds: list[Event] = [
         make.processes(0),
         make.configured(0, options=("-dZ",)),
+        TakenPorts(0, (make.taken_port(),)),
         make.servers(0, server),
         make.info_sample(0, CurrConns="7", node="lb1.example"),
         make.host(0, max_orphans=None),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from hatrace.detectors.stale_bind import StaleBind
 from hatrace.flows.table import Table
+from hatrace.model.event import TakenPorts
 from hatrace.model.finding import Confidence, Severity
-from hatrace.model.flow import Flag, Flow
-from hatrace.model.topology import Kind
+from hatrace.model.flow import Flag, Flow, State
+from hatrace.model.topology import Kind, TakenPort
 from tests import factories as make
 from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
 
@@ -143,3 +144,50 @@ def test_a_listener_that_the_master_alone_holds_is_named() -> None:
     ask(detector, world, 2)
     (finding,) = ask(detector, world, 15)
     assert "the master alone holds it" in finding.cause
+
+
+def taken(*ports: TakenPort, failed: int | None = None) -> Table:
+    """A master whose last reloads failed so often, and what is in the way of a bind."""
+    return table(
+        make.processes(
+            make.at(0),
+            make.process(make.MASTER, Kind.MASTER, parent_pid=1, failed_reloads=failed),
+            make.process(),
+        ),
+        TakenPorts(make.at(0), ports),
+    )
+
+
+def test_a_source_port_that_a_bind_wants_is_the_third_cause() -> None:
+    (finding,) = ask(StaleBind(nothing_known), taken(make.taken_port(), failed=2), 1)
+    assert finding.severity is Severity.WARNING
+    assert finding.subject == "192.0.2.100:44201 taken"
+    assert "frontend new cannot bind 192.0.2.100:44201" in finding.claim
+    assert "source port of a connection of pid 100 (haproxy) to 192.0.2.1:443" in finding.claim
+    assert "the last 2 reloads have failed" in finding.claim
+    assert "an ephemeral source port" in finding.cause
+    assert any(words.startswith("an old process still bound") for words in finding.ruled_out)
+    assert any(words.startswith("a listener inherited") for words in finding.ruled_out)
+    assert finding.preexisting == 1
+    (socket,) = finding.evidence
+    assert (socket.pid, socket.fd, socket.state) == (100, 14, "ESTABLISHED")
+    assert "ss -K sport = :44201" in text_of(finding)
+
+
+def test_before_the_reload_it_is_a_notice() -> None:
+    (finding,) = ask(StaleBind(nothing_known), taken(make.taken_port()), 1)
+    assert finding.severity is Severity.NOTICE
+    assert "a reload fails as long as it is there" in finding.claim
+
+
+def test_a_connection_in_time_wait_cannot_be_ended_and_ends_soon() -> None:
+    port = make.taken_port(state=int(State.TIME_WAIT), inode=0, pid=0, fd=None, comm="")
+    (finding,) = ask(StaleBind(nothing_known), taken(port), 1)
+    assert "in TIME_WAIT, which ends within a minute" in finding.claim
+    assert "ss -K" not in text_of(finding)
+
+
+def test_it_is_over_when_nothing_is_in_the_way() -> None:
+    detector, world = StaleBind(nothing_known), taken(make.taken_port())
+    assert ask(detector, world, 1)
+    assert not ask(detector, world, 6, TakenPorts(make.at(6), ()))
