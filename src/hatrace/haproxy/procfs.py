@@ -47,14 +47,19 @@ def stat(pid: int) -> Stat | None:
 def read(pid: int, name: str, limit_bytes: int = 1 << 20) -> bytes | None:
     """A file below /proc/PID, at most ``limit_bytes`` of it; None: gone or not readable."""
     try:
-        with Path(f"/proc/{pid}/{name}").open("rb", buffering=0) as file:
-            parts = []
-            while limit_bytes > 0 and (data := file.read(min(limit_bytes, 65536))):
-                parts.append(data)
-                limit_bytes -= len(data)
-            return b"".join(parts)
+        file = os.open(f"/proc/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
+    try:
+        parts = []
+        while limit_bytes > 0 and (data := os.read(file, min(limit_bytes, 65536))):
+            parts.append(data)
+            limit_bytes -= len(data)
+        return b"".join(parts)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
 
 
 def words(pid: int, name: str) -> tuple[str, ...]:
@@ -71,7 +76,7 @@ def environment(pid: int) -> dict[str, str]:
 def link(pid: int, name: str) -> str | None:
     """Where a link below /proc/PID points; None: gone or not readable."""
     try:
-        return str(Path(f"/proc/{pid}/{name}").readlink())
+        return os.readlink(f"/proc/{pid}/{name}")  # noqa: PTH115 - many, and half the time
     except OSError:
         return None
 
@@ -134,9 +139,9 @@ def fd_used(pid: int) -> int | None:
     Since Linux 6.2 (f1f1f2569901) the size of /proc/PID/fd says so; before it is 0 and they
     are counted.
     """
-    path = Path(f"/proc/{pid}/fd")
+    path = f"/proc/{pid}/fd"
     try:
-        return path.stat().st_size or sum(1 for _ in os.scandir(path))
+        return os.stat(path).st_size or sum(1 for _ in os.scandir(path))  # noqa: PTH116
     except OSError:
         return None
 
