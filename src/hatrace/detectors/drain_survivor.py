@@ -146,6 +146,10 @@ class DrainSurvivor:
         )
 
 
+MAPPED = 0
+"""Port of a server whose sessions go to the port that the client asked for."""
+
+
 def _survivors(world: World) -> Iterable[Survivor]:
     """Open connections of any worker to servers that are out, in a stable order."""
     current = {
@@ -164,7 +168,9 @@ def _survivors(world: World) -> Iterable[Survivor]:
     rows: dict[tuple[int, bytes, int], list[Target]] = {}
     for row in world.targets.values():
         process = world.processes.get(row.pid)
-        if row.inbound or row.open <= 0 or process is None or (row.address, row.port) in taking:
+        if row.inbound or row.open <= 0 or process is None:
+            continue
+        if not taking.isdisjoint({(row.address, row.port), (row.address, MAPPED)}):
             continue
         rows.setdefault((row.pid, row.address, row.port), []).append(row)
     for (pid, address, port), found in sorted(rows.items()):
