@@ -47,8 +47,10 @@ static inline void refresh(struct flow *f, struct sock *sk, u64 now, u32 hz)
 	f->cookie = PEEK(sk, __sk_common.skc_cookie.counter);
 	if (!f->netns)
 		f->netns = PEEK(net, ns.inum);
-	if (!f->lport)
+	if (!f->lport) { /* connect() has chosen it since */
 		f->lport = PEEK(sk, __sk_common.skc_num);
+		peek_local(f, sk);
+	}
 	if (f->state == TCP_LISTEN) {
 		f->unread_bytes = PEEK(sk, sk_ack_backlog);
 		f->unsent_bytes = PEEK(sk, sk_max_ack_backlog);

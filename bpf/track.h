@@ -283,15 +283,21 @@ static inline void fill_remote(struct flow *f, struct sock *sk)
 	}
 }
 
+static inline void peek_local(struct flow *f, struct sock *sk)
+{
+	if (f->family == AF_INET)
+		map_v4(f->laddr, PEEK(sk, __sk_common.skc_rcv_saddr));
+	else
+		read_kernel(f->laddr, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+}
+
 static inline void peek_addresses(struct flow *f, struct sock *sk)
 {
-	if (f->family == AF_INET) {
-		map_v4(f->laddr, PEEK(sk, __sk_common.skc_rcv_saddr));
+	peek_local(f, sk);
+	if (f->family == AF_INET)
 		map_v4(f->raddr, PEEK(sk, __sk_common.skc_daddr));
-	} else {
-		read_kernel(f->laddr, 16, &sk->__sk_common.skc_v6_rcv_saddr);
+	else
 		read_kernel(f->raddr, 16, &sk->__sk_common.skc_v6_daddr);
-	}
 }
 
 static inline void fill_netns(struct flow *f, struct sock *sk)

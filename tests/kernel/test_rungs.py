@@ -394,6 +394,7 @@ class TestOpen:
             if flow.state == State.SYN_SENT and flow.rport == listener.getsockname()[1]
         ]
         assert [flow.pid for flow in waiting] == [ME]
+        assert (printable(waiting[0].laddr), waiting[0].lport) == client.getsockname()
         assert waiting[0].condition(time.monotonic_ns()) is Condition.UNANSWERED
         assert seen(probes, listener).unread_bytes == 1  # of a listener: connections waiting
 

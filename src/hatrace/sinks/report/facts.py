@@ -58,8 +58,9 @@ def _bug(bug: KnownBug) -> str:
 
 
 def evidence_title(finding: Finding, shown: int) -> str:
-    """``Evidence (20 of 312, the oldest first)``."""
-    return f"Evidence ({min(shown, len(finding.evidence))} of {count(finding.count)}, oldest first)"
+    """``Evidence (20 of 312, oldest first)``.  A row may be a process: more than are counted."""
+    rows = min(shown, len(finding.evidence), finding.count)
+    return f"Evidence ({rows} of {count(finding.count)}, oldest first)"
 
 
 def title(report: Report) -> str:
