@@ -30,7 +30,8 @@ from hatrace.resources import bpf_dir
 LEVELS = (1_000, 10_000, 100_000, 1_000_000)
 CHURN = 0.01
 LEAST_PER_S = 200.0
-SETTLE_S = 4.0
+SETTLE_S = 8.0
+"""The first looks at everything cost more than all that follow."""
 SCANS = 7
 STORM = 20_000
 """So many connections for the BPF time of one: what others do meanwhile counts little."""

@@ -17,7 +17,7 @@ from hatrace.model.event import DETAIL, OWN, PACE, Trouble
 
 SECOND_NS = 1_000_000_000
 TICK_S = 1.0
-LONGEST_S = 16.0
+LONGEST_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,7 @@ class Pace:
 
     def wait_s(self, calm: bool, least_s: float) -> float:
         """Time from one look to the next; ``calm``: nothing is suspected, so it may be long."""
-        if len(self._costs) < 3:
+        if len(self._costs) < 2:
             return least_s
         share = self._calm_share if calm else self._busy_share
         return max(least_s, min(min(self._costs) / share, LONGEST_S))

@@ -7,11 +7,10 @@ import os
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks, UsageError
+from hatrace.haproxy import procfs
 from hatrace.kernel.preflight import cgroup_mount, why_no_cgroup
 from hatrace.model.capture_info import Scope, ScopeKind
-from hatrace.sockets.holders import all_pids
 from hatrace.sockets.members import members as sockets_members
-from hatrace.sockets.names import comm
 
 
 def settled(scope: Scope) -> Scope:
@@ -39,13 +38,17 @@ def settled(scope: Scope) -> Scope:
 def members(scope: Scope, haproxy: frozenset[int]) -> frozenset[int]:
     """Its processes; ``haproxy`` are those the sampler found.  Empty where the kernel decides."""
     if scope.kind is ScopeKind.COMM:
-        names = {value[:15] for value in scope.values}
-        return frozenset(pid for pid in all_pids() if comm(pid) in names)
+        names = {os.fsencode(value)[:15] for value in scope.values}
+        return frozenset(pid for pid in procfs.pids() if _comm(pid) in names)
     if scope.kind is ScopeKind.PID:
         return _descendants(pids_of(scope)) | haproxy
     if scope.kind is ScopeKind.CGROUP:  # for fd tables, and for kernels before 5.15
         return frozenset(sockets_members(scope))
     return haproxy if scope.kind is ScopeKind.HAPROXY else frozenset()
+
+
+def _comm(pid: int) -> bytes:
+    return (procfs.read(pid, "comm", 64) or b"").rstrip(b"\n")
 
 
 def pids_of(scope: Scope) -> frozenset[int]:

@@ -1,6 +1,6 @@
 """The live source: kernel, netlink, /proc and HAProxy merged into one stream of events.
 
-Beats: everything is read once a second, and a `Tick` closes each second.  In between, 20 times a
+Beats: everything is read once a second, and a `Tick` closes each second.  In between, 10 times a
 second, HAProxy's answers are taken, and finished flows if there are many: thousands at once cost
 a third of what they cost in small batches, and nobody judges them before the tick.  The first
 picture is delivered at once, and two more soon, as HAProxy's first answers come and what was
@@ -51,8 +51,8 @@ from hatrace.sockets.rooms import rooms
 from hatrace.sockets.sampled import SampledProbes
 from hatrace.sockets.taken_ports import taken_ports
 
-DRAIN_S = 0.05
-"""The ring holds 43,690 finished flows: at 20 looks a second, 870,000 flows per second."""
+DRAIN_S = 0.1
+"""The ring holds 43,690 finished flows: at 10 looks a second, 430,000 flows per second."""
 BATCH_BYTES = 1 << 20
 """So much of the ring is used when its flows are taken between ticks: 5,461 of them."""
 SOON_S = 0.5
@@ -63,7 +63,7 @@ CALLERS = 64
 """Of those who call HAProxy's command-line sockets, the latest so many are kept."""
 INVENTORY_S, URGENT_INVENTORY_S = 5.0, 0.9
 """Every fd in scope is listed this often; while there are suspects, at each tick."""
-CALM_SHARE, BUSY_SHARE = 0.015, 0.1
+CALM_SHARE, BUSY_SHARE = 0.008, 0.1
 """Of one CPU, for looking at what is open: with 100,000 open flows and nothing wrong, not each
 second.  Inventories may take half of that again."""
 

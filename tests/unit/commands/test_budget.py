@@ -132,7 +132,7 @@ def test_cheap_looks_come_at_their_time() -> None:
 
 
 def test_dear_looks_take_their_share() -> None:
-    assert waits([0.04] * 4) == [1.0, 1.0, 2.0, 2.0]
+    assert waits([0.04] * 4) == [1.0, 2.0, 2.0, 2.0]
     assert waits([0.04] * 4, calm=False) == [1.0] * 4
     assert waits([0.4] * 3, calm=False)[-1] == 4.0
     assert waits([9.0] * 3)[-1] == LONGEST_S

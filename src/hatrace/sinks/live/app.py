@@ -60,7 +60,8 @@ class LiveView:
         self._state = ViewState()
         self._opened: Finding | None = None
         self._news: tuple[World, Verdict] | None = None
-        self._next_fold_s = self._next_keys_s = 0.0
+        self._next_fold_s = self._next_keys_s = self._next_size_s = 0.0
+        self._size = self._console.size
         self._drawn: tuple[tuple[int, int], str] = (0, 0), ""
         """Size of the screen, and the replay's pace, of the last picture."""
         self._scroll_limit = 0
@@ -83,6 +84,8 @@ class LiveView:
             self._next_keys_s = now_s + KEYS_S
             for key in self._keyboard.pressed():
                 self._press(key)
+        if now_s >= self._next_size_s:
+            self._next_size_s, self._size = now_s + FRAME_S, self._console.size
         self._fold_if_due()
         self._draw_if_changed()
 
@@ -139,7 +142,7 @@ class LiveView:
         self._next_fold_s += SHARE * (time.monotonic() - since_s)
 
     def _draw_if_changed(self) -> None:
-        size = self._console.size
+        size = self._size
         now = size, str(self._pace)
         if self._live is None or not (self._redraw or now != self._drawn):
             return
