@@ -34,6 +34,9 @@ class Thresholds:
     there may still be served from HAProxy's buffers for a while."""
     adopted_ns: int = SECOND_NS
     """A ghost that was there when hatrace came: one more look shows that it stays."""
+    asked_ns: int = 10 * SECOND_NS
+    """The same where HAProxy answers: `show sess`, read every five seconds, has the word first.
+    3.2 keeps a client's dead socket until the server's side has ended."""
     beyond_timeout_ns: int = 10 * SECOND_NS
     """Beside the longest timeout: HAProxy looks at expired timers late when it is busy."""
     timeout_unknown_ns: int = 900 * SECOND_NS
@@ -108,11 +111,15 @@ def _reason(world: World, unit: Unit, quiet: int, word: Word, limits: Thresholds
         if _quiet_when(world, unit, quiet, word) < limits.stray_ns:
             return None
         return Reason.NO_STREAM if word is Word.NO_STREAM else Reason.PAST
-    if word is Word.ALIVE or any(pending(flow) for flow in unit.flows):
-        return _late(world, unit, quiet, limits) if word is not Word.ALIVE else None
+    if word is Word.ALIVE:
+        return None
+    if any(pending(flow) for flow in unit.flows) or (unit.named and word is Word.UNASKED):
+        return _late(world, unit, quiet, limits)
     if any(_finished(flow) for flow in unit.flows) and quiet >= limits.finished_alone_ns:
         return Reason.FINISHED
-    if any(_found(flow) for flow in unit.flows) and quiet >= limits.adopted_ns:
+    answers = unit.pid in world.infos
+    found_ns = limits.asked_ns if answers else limits.adopted_ns
+    if any(_found(flow) for flow in unit.flows) and quiet >= found_ns:
         return Reason.FOUND
     late = _late(world, unit, quiet, limits)
     if late is None and any(_reset(flow) for flow in unit.flows) and quiet >= limits.pile_ns:
@@ -154,9 +161,14 @@ def _both_gone(unit: Unit) -> bool:
 
 def _delayed(unit: Unit, word: Word) -> bool:
     """Whether HAProxy may keep an answer back on purpose (Lua, `http-response pause`, a filter):
-    of no half are both directions over, and it has not said that its stream is."""
-    said_over = word in (Word.NO_STREAM, Word.PAST)
-    return not said_over and all(flow.state != State.CLOSE for flow in unit.flows)
+    it has not said that its stream is over, and of no half are both directions, or less went to
+    the client than came from the server (from 3.2 on such a stream's sockets stay till its end).
+    """
+    if word in (Word.NO_STREAM, Word.PAST) or unit.front is None or unit.back is None:
+        return False
+    states = {flow.state for flow in unit.flows}
+    kept_back = unit.back.received_bytes > unit.front.sent_bytes
+    return State.CLOSE not in states or (kept_back and states != {State.CLOSE})
 
 
 def _finished(flow: Flow) -> bool:
