@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from hatrace.commands import _options as options
-from hatrace.commands._session import Settings, watch
+from hatrace.kernel.child import start_ahead
 
 
 @click.command()
@@ -43,6 +43,9 @@ def command(
 
     Without a terminal, or with --json, a line for each change.  Exit code 1 with findings.
     """
+    start_ahead(rung)
+    from hatrace.commands._session import Settings, watch
+
     return watch(
         Settings(
             options.scope(pid, comm, cgroup, everybody),

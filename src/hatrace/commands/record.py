@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from hatrace.commands import _options as options
-from hatrace.commands._session import Settings, watch
+from hatrace.kernel.child import start_ahead
 
 
 @click.command()
@@ -66,6 +66,9 @@ def command(
 
     Stop it with -d, Ctrl-C or SIGTERM: what was gathered is kept.  Exit code 1 with findings.
     """
+    start_ahead(rung)
+    from hatrace.commands._session import Settings, watch
+
     output = output or Path(time.strftime("hatrace-%Y%m%d-%H%M%S.hatrace"))
     return watch(
         Settings(

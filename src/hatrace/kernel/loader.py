@@ -14,7 +14,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import subprocess
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 
 from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import libbpf, maps, preflight
+from hatrace.kernel.child import take
 from hatrace.kernel.compiler import Programs, compile_files
 from hatrace.kernel.headers import clean_up, ensure_tree
 from hatrace.kernel.kprobes import open_kprobe
@@ -66,39 +66,19 @@ def load(order: Order, timeout_s: float = 60.0) -> Loaded | None:
 
     Raises EnvironmentLacks with the child's reason.
     """
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "hatrace.kernel.loader", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-        theirs.close()
-        ours.settimeout(timeout_s)
-        try:
-            ours.send(json.dumps(asdict(order)).encode())
-            data, fds, _, _ = socket.recv_fds(ours, 1 << 16, 250)
-        except OSError as error:
-            data, fds = json.dumps({"what": "the BPF loader", "why": str(error)}).encode(), []
-        finally:
-            if not _ended(child):
-                child.kill()
-            said = child.communicate()[1].decode(errors="replace").strip().splitlines()
+    child = take()
+    child.link.settimeout(timeout_s)
+    try:
+        child.link.send(json.dumps(asdict(order)).encode())
+        data, fds, _, _ = socket.recv_fds(child.link, 1 << 16, 250)
+    except OSError as error:
+        data, fds = json.dumps({"what": "the BPF loader", "why": str(error)}).encode(), []
+    finally:
+        said = child.end()
     answer = json.loads(data) if data else {"what": "the BPF loader ended", "why": _last(said)}
     if "what" in answer:
         raise EnvironmentLacks(answer["what"], answer["why"], answer.get("do", ""))
     return None if answer["rung"] == preflight.NETLINK else _sorted_out(answer, list(fds))
-
-
-def _ended(child: subprocess.Popen[bytes]) -> bool:
-    try:
-        child.wait(10)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
 
 
 def _last(lines: list[str]) -> str:
@@ -210,7 +190,10 @@ def _loaded(order: Order) -> tuple[dict[str, Any], list[int]]:
 def child(fd: int) -> None:
     """The child's whole life."""
     with socket.socket(fileno=fd) as link:
-        words = json.loads(link.recv(1 << 16))
+        data = link.recv(1 << 16)
+        if not data:  # whoever started us ahead does not need us
+            return
+        words = json.loads(data)
         order = Order(**words | {"sizes": Sizes(**words["sizes"])})
         try:
             answer, fds = _loaded(order)
