@@ -9,6 +9,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from scoreboard.trial import HAProxy, Trial, play, plays_on, seconds
 
 ABOUT = """\
 Plays every scenario of the lab, leaks and healthy look-alikes, on each HAProxy of Debian's
-suites, one after the other in a process of its own, and counts: leaks named and with the
+suites, each in a process of its own, and counts: leaks named and with the
 right cause, time to name, false findings, lost events.  Loopback only; needs root.
 Exit code 1 if a leak was missed or a false finding made, 3 if a trial could not be played.
 """
@@ -43,6 +44,9 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--haproxy", action="append", choices=series, help="default: all")
     parser.add_argument("--rounds", type=int, default=1, help="of everything (default: 1)")
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="so many at a time (default: 1)"
+    )
     parser.add_argument("--quick", action="store_true", help="look-alikes are watched for 12 s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every trial, for later")
     parser.add_argument("--page", type=Path, metavar="FILE", help="as docs/scoreboard.md")
@@ -63,24 +67,29 @@ def haproxies(wanted: Sequence[str] | None) -> list[HAProxy]:
 
 
 def trials(
-    scenarios: Sequence[Scenario], versions: Sequence[HAProxy], rounds: int, quick: bool
+    scenarios: Sequence[Scenario],
+    versions: Sequence[HAProxy],
+    rounds: int,
+    quick: bool,
+    jobs: int = 1,
 ) -> Iterator[Trial]:
-    """One after the other; says on stderr how far it is."""
-    pairs = [
-        (number, haproxy, scenario)
+    """In order, ``jobs`` at a time; says on stderr how far it is."""
+    plan = [
+        (scenario, haproxy, number, quick)
         for number in range(rounds)
         for haproxy in versions
         for scenario in scenarios
         if plays_on(scenario, haproxy)
     ]
-    left_s = sum(seconds(scenario, quick) + OVERHEAD_S for _, _, scenario in pairs)
-    for number, haproxy, scenario in pairs:
-        where = f"{scenario.name} on {haproxy.series}"
-        print(f"{left_s / 60:4.0f} min left: {where}", end=": ", file=sys.stderr, flush=True)
-        trial = play(scenario, haproxy, number, quick)
-        print(_told(scenario, trial), file=sys.stderr, flush=True)
-        left_s -= seconds(scenario, quick) + OVERHEAD_S
-        yield trial
+    left_s = sum(seconds(scenario, quick) + OVERHEAD_S for scenario, *_ in plan)
+    with ThreadPoolExecutor(jobs) as pool:
+        for (scenario, haproxy, *_), trial in zip(
+            plan, pool.map(lambda one: play(*one), plan), strict=True
+        ):
+            left_s -= seconds(scenario, quick) + OVERHEAD_S
+            said = f"{scenario.name} on {haproxy.series}: {_told(scenario, trial)}"
+            print(f"{said} ({left_s / 60 / jobs:.0f} min left)", file=sys.stderr, flush=True)
+            yield trial
 
 
 def _told(scenario: Scenario, trial: Trial) -> str:
@@ -119,7 +128,7 @@ def main(arguments: Sequence[str]) -> int:
         return 3
     scenarios = [one for one in SCENARIOS.values() if one.name in (chosen.scenario or SCENARIOS)]
     versions = haproxies(chosen.haproxy)
-    done = list(trials(scenarios, versions, chosen.rounds, chosen.quick))
+    done = list(trials(scenarios, versions, chosen.rounds, chosen.quick, max(chosen.jobs, 1)))
     told = about(arguments, versions, done)
     page = render(told, done, {one.name: one for one in scenarios})
     print(page)

@@ -18,7 +18,7 @@ HEAD = """\
 {about}
 
 Each trial is a fresh `hatrace lab SCENARIO --json --haproxy SUITE`: a real HAProxy of Debian's
-suite on loopback, peers that misbehave or behave, one scenario after the other.
+suite on loopback, peers that misbehave or behave; `--jobs` of them at a time.
 `hatrace lab --list` says what is real and what is injected in each.
 
 - **Named**: a finding with the scenario's slug; its cause contains the expected words. The time
