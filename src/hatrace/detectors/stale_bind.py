@@ -35,7 +35,7 @@ class Thresholds:
     handover_ns: int = 12 * SECOND_NS
     """An old worker closes its listeners when it is told of the reload, within a second; the
     fd tables are listed every five seconds, and the last word may be that old."""
-    standing_ns: int = SECOND_NS
+    standing_ns: int = SECOND_NS * 9 // 10
     """A listener that was there before hatrace, seen twice, and no reload for a handover's
     time: it was not handed over."""
     sample: int = 20
