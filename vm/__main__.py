@@ -46,6 +46,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     many = verbs.add_parser("matrix", help="the rungs' tests on every kernel")
     many.add_argument("--kernel", action="append", choices=names, help="default: all")
     many.add_argument("--short", action="store_true", help="for CI")
+    many.add_argument("--jobs", type=int, default=1, metavar="N", help="guests at once; 1")
     many.add_argument("--write", action="store_true", help="write the table to docs/kernels.md")
     for each in (run, many):
         each.add_argument("--again", action="store_true", help="make images and kernels anew")
@@ -103,7 +104,9 @@ def main(arguments: Sequence[str]) -> int:
         some = [kernel for kernel in kernels.KERNELS if kernel.name in wanted or not wanted]
         for kernel in some:
             ready(kernel, kernel.userland, chosen.again)
-        return matrix.run_short(some) if chosen.short else matrix.run(some, chosen.write)
+        if chosen.short:
+            return matrix.run_short(some, chosen.jobs)
+        return matrix.run(some, chosen.write, chosen.jobs)
     except HatraceError as error:
         print(f"hatrace vm: {error}", f"  do: {error.do}", sep="\n", file=sys.stderr)
         return error.exit_code

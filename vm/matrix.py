@@ -6,6 +6,7 @@ import json
 import tempfile
 import xml.etree.ElementTree as xml
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,12 +46,14 @@ class Outcome:
     """Fact → rung → the word for it, from the tests' records."""
 
 
-def run(kernels: Sequence[Kernel], write: bool) -> int:
-    """Everything on all of them, one after the other; 0 if every test passed on each."""
-    outcomes, locked = [], []
-    for kernel in kernels:
-        outcomes.append(_boot(kernel, EVERY_RUNG, f"{LADDER} {SURROUNDINGS} {RUNGS}"))
-        locked.append(_boot(kernel, "none", LADDER, LOCKDOWN))
+def run(kernels: Sequence[Kernel], write: bool, jobs: int) -> int:
+    """Everything on all of them, ``jobs`` at a time; 0 if every test passed on each."""
+    tests = f"{LADDER} {SURROUNDINGS} {RUNGS}"
+    with ThreadPoolExecutor(jobs) as pool:
+        open_ones = [pool.submit(_boot, kernel, EVERY_RUNG, tests) for kernel in kernels]
+        locked_ones = [pool.submit(_boot, each, "none", LADDER, LOCKDOWN) for each in kernels]
+        outcomes = [each.result() for each in open_ones]
+        locked = [each.result() for each in locked_ones]
     text = page(outcomes, locked)
     print(text)
     if write:
@@ -58,10 +61,11 @@ def run(kernels: Sequence[Kernel], write: bool) -> int:
     return _code((*outcomes, *locked))
 
 
-def run_short(kernels: Sequence[Kernel]) -> int:
+def run_short(kernels: Sequence[Kernel], jobs: int) -> int:
     """That every rung works and sees what it should; the refusals are left to `run`."""
     tests = f"{LADDER}::test_what_works_here {RUNGS}"
-    return _code([_boot(kernel, EVERY_RUNG, tests) for kernel in kernels])
+    with ThreadPoolExecutor(jobs) as pool:
+        return _code(list(pool.map(lambda kernel: _boot(kernel, EVERY_RUNG, tests), kernels)))
 
 
 def _code(outcomes: Sequence[Outcome]) -> int:
@@ -74,7 +78,7 @@ def _boot(kernel: Kernel, rungs: str, tests: str, append: str = "") -> Outcome:
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
         command = COMMAND.format(rungs=rungs, tests=tests)
-        order = machine.Order(kernel, command, out=out, append=append, limit_s=900, capture=True)
+        order = machine.Order(kernel, command, out=out, append=append, limit_s=1800, capture=True)
         result = machine.run(order)
         outcome = _outcome(kernel, result, out)
     images.say(

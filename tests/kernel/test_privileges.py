@@ -77,10 +77,10 @@ def owners(box: Boxed, folder: Path) -> set[int]:
 
 
 def advice(ended: Ended, box: Boxed) -> set[str]:
-    """What to do, of all troubles with this HAProxy."""
+    """What to do, of the troubles with this HAProxy that a capability ends."""
     ours = {f"pid {box.master}", f"pid {box.worker}"}
     troubles = (each for each in ended.troubles if each["subject"].split(":")[0] in ours)
-    return {each["do"] for each in troubles if not each["over"]}
+    return {each["do"] for each in troubles if "CAP_" in each["do"]}
 
 
 FILES = "run hatrace as root (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH) on the same host"

@@ -222,7 +222,7 @@ class TestWorkload:
         missing = [
             (expected.case, expected.kind, expected.end, Flag(flow.flags))
             for expected, flow in run.pairs()
-            if flags[expected.end] & ~flow.flags
+            if flags[expected.end] & ~flow.flags & ~late(expected)
             or (expected.end == "fin" and flow.flags & resets)
             or (expected.end.startswith("rst") and flow.flags & resets & ~flags[expected.end])
         ]
@@ -264,13 +264,20 @@ class TestWorkload:
         assert {flow.netns for flow in run.flows} == {Path("/proc/self/ns/net").stat().st_ino}
 
 
+def late(expected: Expected) -> Flag:
+    """What the kernel may keep from a socket: an orphan in FIN_WAIT2 becomes a timewait socket, and
+    the peer's FIN may come later than that (tcp_rcv_state_process(); on slow machines it does)."""
+    return Flag.FIN_RECEIVED if expected.end == "fin" and expected.first else Flag(0)
+
+
 def facts_of(run: Run) -> list[tuple[object, ...]]:
     """What must not depend on the rung."""
     return sorted(
         (
             expected.case, expected.kind, flow.pid == run.pid, bool(flow.closer), flow.sent_bytes,
-            flow.received_bytes, Flag(flow.flags), flow.error, flow.family, flow.state,
-            bool(flow.established_ns), bool(flow.fin_ns), bool(flow.released_ns),
+            flow.received_bytes, Flag(flow.flags) & ~late(expected), flow.error, flow.family,
+            flow.state, bool(flow.established_ns), bool(flow.fin_ns or late(expected)),
+            bool(flow.released_ns),
         )
         for expected, flow in run.pairs()
     )  # fmt: skip
