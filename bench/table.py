@@ -145,7 +145,9 @@ def comparisons(samples: Sequence[Sample], tools: Sequence[str]) -> list[str]:
 def failures(samples: Sequence[Sample]) -> list[str]:
     """Why tools cannot run here, each reason once."""
     failed = {
-        f"- {sample.tool} cannot run here: {sample.failure}": 0 for sample in samples if sample.failure
+        f"- {sample.tool} cannot run here: {sample.failure}": 0
+        for sample in samples
+        if sample.failure
     }
     return list(failed)
 

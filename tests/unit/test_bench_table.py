@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from bench import aims
+from bench.consumer import Recording
+from bench.growth import BAR, Level, plot
 from bench.measure import Sample, alternating
+from bench.page import BEGIN, END, replaced
 from bench.table import Spread, file_sizes, of_tool, per_operation_us, ratio, render, spread
 from bench.tools import DidNotStart, Tool, attached
 
@@ -112,3 +116,54 @@ def test_why_it_did_not_start(command: tuple[str, ...], why: str) -> None:
 def test_nothing_is_nothing() -> None:
     with attached(Tool("nothing", ())) as running:
         assert running is None
+
+
+def test_the_page_keeps_what_is_around() -> None:
+    page = f"before\n{BEGIN}: do not edit -->\nold\n{END}\nafter\n"
+    assert (
+        replaced(page, "new \\1")
+        == f"before\n{BEGIN}: do not edit -->\n\nnew \\1\n\n{END}\nafter\n"
+    )
+    assert replaced(replaced(page, "new"), "new") == replaced(page, "new")
+    with pytest.raises(ValueError, match="no line begins"):
+        replaced("a page without marks", "new")
+
+
+def test_aims_of_the_loop() -> None:
+    bpf_time, throughput = aims.of_samples(SAMPLES)
+    assert (bpf_time.measured, bpf_time.reached) == (
+        "2.00 (1.50-3.00) us; 0.050 (0.050-0.100) of it",
+        False,
+    )
+    assert throughput.measured == "5.0%; `tcplife` 60.0% (noise not measured)"
+    assert throughput.reached is False
+    assert aims.table([bpf_time]).splitlines()[2].endswith("| no       |")
+
+
+def requests(kept: float, again: float) -> list[Sample]:
+    rates = {"nothing": 1000.0, "hatrace record": 1000 * kept, "nothing again": 1000 * again}
+    return [Sample("close", tool, 0, round(rate), 1.0) for tool, rate in rates.items()]
+
+
+@pytest.mark.parametrize(
+    ("kept", "again", "reached"), [(0.995, 1.0, True), (0.9, 0.8, False), (0.9, 0.9, None)]
+)
+def test_what_is_lost_may_be_noise(kept: float, again: float, reached: bool | None) -> None:
+    (lost,) = aims.of_samples(requests(kept, again))
+    assert lost.reached is reached
+
+
+def test_ticks_are_taken_off_a_million_flows() -> None:
+    one = Recording("full", flows=500_000, seconds=10.0, cpu_s=0.6, idle=0.02)
+    assert one.total_s == pytest.approx(1.2)
+    assert one.each_s == pytest.approx(0.8)
+
+
+def test_bars_are_as_long_as_their_values() -> None:
+    levels = [
+        Level(1_000, 0.1, 0.1, 0, 0.01, 0, 0, 2.0, 0),
+        Level(10_000, 1, 1, 0, 0, 0, 0, 1.0, 0),
+    ]
+    first, second = plot(tuple(levels)).splitlines()[1:3]
+    assert (first.count("#"), second.count("#")) == (BAR, BAR // 2)
+    assert second.endswith("1.00")
