@@ -327,5 +327,5 @@ def _next_steps(world: World, one: Survivor) -> Iterable[Step]:
         yield Step("for the next time: `hard-stop-after` in the global section")
     yield Step(
         "destroy the sockets in the kernel (needs CONFIG_INET_DIAG_DESTROY)",
-        steps.inside(one.process, f"ss -K dst {one.endpoint}"),
+        steps.inside(one.process, f"ss -tK dst {one.endpoint}"),
     )

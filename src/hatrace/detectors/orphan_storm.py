@@ -20,7 +20,15 @@ from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known
 from hatrace.detectors.memory import Memory
 from hatrace.model.event import HostCounters
-from hatrace.model.finding import Confidence, Evidence, Finding, Growth, Severity, Step
+from hatrace.model.finding import (
+    Confidence,
+    Evidence,
+    Finding,
+    Forecast,
+    Growth,
+    Severity,
+    Step,
+)
 from hatrace.model.flow import Condition, Flow, State
 from hatrace.model.topology import Process
 from hatrace.model.world import World
@@ -49,6 +57,7 @@ class Thresholds:
     sample: int = 20
 
 
+LIMIT = "net.ipv4.tcp_max_orphans"
 THRESHOLDS = Thresholds()
 
 
@@ -128,7 +137,7 @@ class OrphanStorm:
                 for flow in orphans[: self._limits.sample]
             ),
             growth=rate,
-            forecast=forecast.forecast("net.ipv4.tcp_max_orphans", used, maximum, rate),
+            forecast=self._forecast(used, maximum, rate),
             cause=_cause(orphans),
             ruled_out=tuple(_ruled_out(world, host, orphans)),
             next_steps=tuple(_next_steps(owner)),
@@ -145,6 +154,18 @@ class OrphanStorm:
             return None
         interval_s = (now_ns - self._past[0][0]) / SECOND_NS
         return Growth(round((used - self._past[0][1]) * 60 / interval_s, 2), round(interval_s, 1))
+
+    def _forecast(self, used: int, maximum: int, rate: Growth | None) -> Forecast:
+        """Those that come meanwhile take the places of those which the kernel gives up."""
+        ahead = forecast.forecast(LIMIT, used, maximum, rate)
+        if rate is None or not ahead.seconds_left or ahead.seconds_left <= self._limits.stays_s:
+            return ahead
+        level = round(used + rate.per_minute / 60 * self._limits.stays_s)
+        arithmetic = (
+            f"{words.rate(rate.per_minute)} per minute, each given up after about"
+            f" {self._limits.stays_s:.0f} s: about {words.number(level)} at once"
+        )
+        return Forecast(LIMIT, used, maximum, None, arithmetic)
 
     def _severity(self, share: float) -> Severity:
         if share >= self._limits.critical:
@@ -218,5 +239,9 @@ def _next_steps(owner: Process | None) -> Iterable[Step]:
     see = "ss -tano state fin-wait-1 state last-ack state closing"
     yield Step("see which peers", f"{steps.inside(owner, see)} | head -50")
     yield Step("see whether the kernel resets some", "dmesg | grep -i 'too many orphaned'")
+    yield Step(
+        "peers that live and do not read: `tcp-ut 30s` on the bind line (for servers on the server"
+        " line) ends what was not taken for so long, for connections made after the reload"
+    )
     sooner = "sysctl -w net.ipv4.tcp_orphan_retries=2"
-    yield Step("let them go sooner (after 2 tries; 0 means 8)", steps.inside(owner, sooner))
+    yield Step("peers that are gone: give up after 2 tries (0: 8)", steps.inside(owner, sooner))

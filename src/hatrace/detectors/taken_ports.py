@@ -122,13 +122,13 @@ def _next_steps(world: World, worker: Process, taken: Sequence[TakenPort]) -> It
     if any(one.state != State.TIME_WAIT for one in taken):
         yield Step(
             "end that connection, with its session (needs CONFIG_INET_DIAG_DESTROY)",
-            steps.inside(worker, f"ss -K sport = :{port}"),
+            steps.inside(worker, f"ss -tK sport = :{port}"),
         )
     now = steps.inside(worker, f"sysctl -n {RESERVED}")
-    value = f"\"$({now} | sed 's/$/,/; s/^,$//'){port}\""
+    more = steps.inside(worker, f"sysctl -w {RESERVED}=${{R:+$R,}}{port}")
     yield Step(
         "give it to no connection any more (write it to /etc/sysctl.d as well)",
-        steps.inside(worker, f"sysctl -w {RESERVED}={value}"),
+        f"R=$({now}) && {more}",
     )
     yield Step("then reload", steps.reload(world, worker.pid))
     yield Step("or bind a port outside the range", steps.inside(worker, f"sysctl {RANGE}"))

@@ -92,6 +92,9 @@ def test_a_storm_is_named_before_it_has_reached_a_quarter_of_the_limit() -> None
     assert found[0].evidence[0].note == "5,949 bytes that its peer does not take"
     assert found[0].growth is not None
     assert found[0].growth.per_minute == 12_000
+    assert found[0].forecast is not None
+    assert found[0].forecast.seconds_left is None
+    assert found[0].forecast.arithmetic.endswith("after about 200 s: about 42,500 at once")
 
 
 def test_a_burst_that_is_over_is_no_storm() -> None:

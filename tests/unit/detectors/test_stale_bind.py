@@ -171,7 +171,7 @@ def test_a_source_port_that_a_bind_wants_is_the_third_cause() -> None:
     assert finding.preexisting == 1
     (socket,) = finding.evidence
     assert (socket.pid, socket.fd, socket.state) == (100, 14, "ESTABLISHED")
-    assert "ss -K sport = :44201" in text_of(finding)
+    assert "ss -tK sport = :44201" in text_of(finding)
 
 
 def test_before_the_reload_it_is_a_notice() -> None:
@@ -184,7 +184,7 @@ def test_a_connection_in_time_wait_cannot_be_ended_and_ends_soon() -> None:
     port = make.taken_port(state=int(State.TIME_WAIT), inode=0, pid=0, fd=None, comm="")
     (finding,) = ask(StaleBind(nothing_known), taken(port), 1)
     assert "in TIME_WAIT, which ends within a minute" in finding.claim
-    assert "ss -K" not in text_of(finding)
+    assert "ss -tK" not in text_of(finding)
 
 
 def test_it_is_over_when_nothing_is_in_the_way() -> None:
