@@ -73,6 +73,12 @@ def fetch(bug: Bug) -> Path:
 
 def _build(bug: Bug, home: Path) -> None:
     """Complete or not at all."""
+    if missing := [tool for tool in ("make", "cc") if shutil.which(tool) is None]:
+        what, do = (
+            f"no {' and no '.join(missing)} on this host",
+            "apt-get install make gcc libc6-dev",
+        )
+        raise EnvironmentLacks("cannot compile HAProxy", what, do)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix="source.") as temp:
         source = _unpacked(Apt(bug.suite, CACHE, sources=True), Path(temp))
         _put_back(bug, source / bug.file)
