@@ -78,7 +78,8 @@ def _doubtful(flow: Flow, world: World, group: Group, matcher: Matcher) -> bool:
     """Whether nothing but behaviour makes it a check's."""
     if world.attribution(flow).confidence is Confidence.CERTAIN:
         return False
-    if _http(group) and not flow.sent_bytes and not flow.received_bytes:
+    connected = flow.state != State.SYN_SENT
+    if connected and _http(group) and not flow.sent_bytes and not flow.received_bytes:
         return False  # an HTTP session connects when it has something to send
     return matcher.match(flow).word is Word.UNASKED
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Iterator, Set
 
 from hatrace.model.address import is_unspecified
 from hatrace.model.attribution import Role
+from hatrace.model.event import Target
 from hatrace.model.flow import Flow
 from hatrace.model.topology import Bind, Server
 from hatrace.model.world import World
@@ -36,23 +37,23 @@ def at_its_limit(world: World, one: Flow) -> bool:
         return True
     binds = [bind for bind in configured.binds if _is(bind, one)] if configured else []
     limits = [bind.limit for bind in binds if bind.limit]
-    accepted = _clients(world, {bind.frontend for bind in binds}) - one.unread_bytes
-    return bool(limits) and accepted >= min(limits)
+    rows = list(_clients(world, {bind.frontend for bind in binds}))
+    # Those that waited in the queue before hatrace came had no owner to be counted for.
+    waiting = min(one.unread_bytes, sum(row.born for row in rows))
+    return bool(limits) and sum(row.open for row in rows) - waiting >= min(limits)
 
 
 def _is(bind: Bind, one: Flow) -> bool:
     return bind.port == one.lport and (bind.address == one.laddr or is_unspecified(one.laddr))
 
 
-def _clients(world: World, frontends: Set[str]) -> int:
-    """Connections of these frontends' clients, those included that wait in a queue."""
-    return sum(
-        row.open
-        for row in world.targets.values()
-        if row.inbound
-        and (said := world.target_attribution(row)).role is Role.CLIENT
-        and not frontends.isdisjoint(said.label.split(", "))
-    )
+def _clients(world: World, frontends: Set[str]) -> Iterator[Target]:
+    """Totals of these frontends' clients, those included that wait in a queue."""
+    for row in world.targets.values():
+        said = world.target_attribution(row) if row.inbound else None
+        mine = said is not None and not frontends.isdisjoint(said.label.split(", "))
+        if said is not None and mine and said.role is Role.CLIENT:
+            yield row
 
 
 def checks_of(world: World, one: Flow) -> list[Server]:

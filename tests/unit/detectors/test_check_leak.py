@@ -357,3 +357,31 @@ def test_the_same_events_give_the_same_words() -> None:
     scan = make.open_scan(make.at(20), *flows)
     answers = [ask(CheckLeak(nothing_known), table(), 20, scan) for _ in range(2)]
     assert answers[0] == answers[1]
+
+
+def test_sessions_that_wait_for_a_deaf_server_are_no_checks() -> None:
+    server = make.same_port_server(mode="http")
+    world = table(make.servers(make.at(0), server), make.info_sample(make.at(1)))
+    trying = {"established_ns": 0, "moved_ns": 0, "state": int(State.SYN_SENT), "rport": 443}
+    flows = [make.check_flow(10 + 0.1 * n, target=0, **trying) for n in range(8)]
+    assert not ask(CheckLeak(nothing_known), world, 12, make.open_scan(make.at(12), *flows))
+
+
+@pytest.mark.parametrize("option", ["check connect elsewhere", "socks4", "lua", "set-dst"])
+def test_where_more_than_the_checks_may_connect_only_age_tells(option: str) -> None:
+    known = make.configured(make.at(0), options=(option,))
+    detector, flows = CheckLeak(nothing_known), [make.check_flow(1 + n) for n in range(6)]
+    assert not ask(detector, table(known), 20, make.open_scan(make.at(20), *flows))
+    world = table(known)
+    (finding,) = ask(detector, world, 60, make.open_scan(make.at(60), *flows))
+    assert finding.count == 6
+    world.apply(make.holders_of(make.at(61), *flows))
+    held = [make.stream(front_fd=None, back_fd=10 + n) for n in range(6)]
+    assert not ask(detector, world, 61, make.streams(make.at(61), *held))
+
+
+def test_sessions_may_go_to_any_port_of_a_server_without_one() -> None:
+    mapped = make.server(port=0)
+    world = table(make.servers(make.at(0), mapped), make.info_sample(make.at(1)))
+    flows = [make.check_flow(10 + n) for n in range(6)]
+    assert not ask(CheckLeak(nothing_known), world, 18, make.open_scan(make.at(18), *flows))

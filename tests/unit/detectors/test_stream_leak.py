@@ -262,6 +262,24 @@ def test_fronts_and_backs_older_than_hatrace_pair_by_number_only_if_both_are_gon
     assert not found([front, alive], 20)
 
 
+def test_an_answer_that_haproxy_keeps_back_is_no_leak() -> None:
+    """Lua sleeps while the server has closed and the client has ended its half."""
+    front = make.half_closed(make.client_flow(1, received_bytes=60, sent_bytes=0), 0.5)
+    closed = make.half_closed(make.flow(1.001, sent_bytes=60, received_bytes=90), 0.5)
+    for back in (closed, make.ghost(closed)):
+        world = table()
+        confirmed(world, 6, [front, back], make.stream(front_fd=10, back_fd=11, expires_ms=9_000))
+        assert not found([front, back], 8, world)
+        confirmed(world, 30, [front, back], make.stream(front_fd=10, back_fd=11, expires_ms=-1))
+        assert found([front, back], 31, world)
+
+
+def test_one_found_dead_waits_for_haproxys_word() -> None:
+    ghost = adopted(session(1)[1])
+    assert not found([ghost], 5, table(make.info_sample(make.at(0))))
+    assert found([ghost], 12, table(make.info_sample(make.at(0))))
+
+
 # Words ------------------------------------------------------------------------------------
 
 
