@@ -198,6 +198,11 @@ def _kept_by(world: World, one: Stale) -> str:
     info = world.infos.get(one.process.pid)
     if info is not None and info.values.get("CurrConns", "").isdecimal():
         parts.append(f"show info counts {info.values['CurrConns']} connections")
+    told = world.streams.get(one.process.pid)
+    aged = [each for each in (told.streams if told else ()) if each.age_ms is not None]
+    if oldest := max(aged, key=lambda each: each.age_ms or 0, default=None):
+        age = words.span((oldest.age_ms or 0) / 1000)
+        parts.append(f"the oldest session is that of client {oldest.source}, {age}")
     return words.sentence(parts, ", ")
 
 

@@ -23,7 +23,7 @@ from hatrace.model.attribution import Attribution, Role
 from hatrace.model.event import CheckResult, Servers
 from hatrace.model.finding import Confidence
 from hatrace.model.flow import Flow
-from hatrace.model.topology import Server
+from hatrace.model.topology import Kind, Server
 from hatrace.model.world import CheckActivity
 
 MISSED_INTERVALS = 3
@@ -125,13 +125,20 @@ class CheckBook:
     # What is answered ------------------------------------------------------------------
 
     def activity(self, now_ns: int) -> Sequence[CheckActivity]:
-        """By worker and server, in the order of the workers' lists."""
+        """By worker and server, in the order of the workers' lists.
+
+        An old worker checks nothing any more: without a trace of a check it has no place here.
+        """
         if self._answer is None:
             held = self._held()
-            self._answer = tuple(
+            every = (
                 self._of(pid, pair, servers, held, now_ns)
                 for pid, groups in self._groups.items()
                 for pair, servers in groups.items()
+            )
+            old = {one.pid for one in self._told.processes.values() if one.kind is Kind.OLD_WORKER}
+            self._answer = tuple(
+                one for one in every if one.pid not in old or one.started or one.held
             )
         return self._answer
 

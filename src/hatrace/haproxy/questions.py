@@ -133,7 +133,7 @@ class Questions:
         """Which servers an old worker has: once, and only if it did not say so when it was the
         current one.  Today's configuration may lack those that its sessions still go to."""
         asked = self._asked.setdefault(process.pid, _Asked())
-        if asked.labels or not self._asking.sockets(process.parent_pid):
+        if asked.labels or process.stopped or not self._asking.sockets(process.parent_pid):
             return
         if _due(asked.servers_ns, self.rhythm.master_s):
             asked.servers_ns = time.monotonic_ns()

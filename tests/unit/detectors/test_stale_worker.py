@@ -46,6 +46,14 @@ def test_old_workers_that_pile_up_are_named_at_once() -> None:
     assert finding.severity is Severity.NOTICE
 
 
+def test_the_oldest_session_of_each_is_named_as_soon_as_it_has_said_so() -> None:
+    world = reloaded(2)
+    young, old = make.stream(age_ms=1_000), make.stream(source="192.0.2.7:1", age_ms=7_200_000)
+    world.apply(make.streams(make.at(1), young, old, pid=100))
+    (finding,) = ask(StaleWorker(nothing_known), world, 2)
+    assert finding.evidence[0].note == "the oldest session is that of client 192.0.2.7:1, 2.0 h"
+
+
 def test_one_old_worker_after_a_reload_is_ordinary() -> None:
     world = reloaded(1)
     detector = StaleWorker(nothing_known)

@@ -208,9 +208,11 @@ def test_maintenance_and_old_workers_owe_no_checks() -> None:
     world = table(*haproxy(f.server(status="MAINT")), totals(60))
     assert only(world).expected_ms is None
     assert "maintenance" in only(world).attribution.reason
-    world = table(*haproxy(), f.processes(f.at(1), f.process(kind=Kind.OLD_WORKER)), totals(60))
+    old = f.processes(f.at(1), f.process(kind=Kind.OLD_WORKER))
+    world = table(*haproxy(), old, totals(60, born=3, gone=3))
     assert only(world).expected_ms is None
     assert "old worker" in only(world).attribution.reason
+    assert not table(*haproxy(), old, totals(60)).checks, "it has not made one either"
 
 
 def test_unchecked_and_unresolved_servers_have_no_activity() -> None:
