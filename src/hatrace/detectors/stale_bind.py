@@ -98,7 +98,7 @@ class StaleBind:
         if one.cause is Cause.OLD:
             retired = retired_ns(world, one.holder)
             first = min(first, retired) if retired is not None else first
-        return world.now_ns - first >= self._limits.handover_ns
+        return world.now_ns - first >= self._limits.handover_ns + _grace_ns(world, one.holder)
 
     def _finding(self, world: World, found: Sequence[Stale]) -> Finding:
         holder, cause = found[0].holder, found[0].cause
@@ -131,6 +131,14 @@ class StaleBind:
             ),
             caveat=_caveat(world, found),
         )
+
+
+def _grace_ns(world: World, holder: Process) -> int:
+    """How long it listens on, on purpose, after it was told of a reload (`grace`)."""
+    configured = world.configured.get(holder.pid)
+    options = configured.options if configured is not None else ()
+    said = [option.split()[1] for option in options if option.startswith("grace ")]
+    return max((int(ms) * 1_000_000 for ms in said), default=0)
 
 
 def _stale(world: World) -> Iterable[Stale]:

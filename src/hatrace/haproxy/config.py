@@ -28,7 +28,7 @@ SECTIONS = frozenset(PROXIES) | word_set(
 TELLING = word_set(
     "tune.disable-zero-copy-forwarding tune.disable-fast-forward noreuseport nosplice"
     " tune.fd.edge-triggered tune.pt.zero-copy-forwarding tune.h1.zero-copy-fwd-recv"
-    " tune.h1.zero-copy-fwd-send master-worker nbproc grace"
+    " tune.h1.zero-copy-fwd-send master-worker nbproc"
 )
 """Words of `global` that change what leaks, kept with their value."""
 
@@ -183,6 +183,8 @@ class _Reader:
             self._local_peer = rest[0]
         elif word in TELLING:
             self._options.append(" ".join(words[:2]))
+        elif word == "grace" and rest:
+            self._options.append(f"grace {milliseconds(rest[0]) or 0} ms")
         elif word in ("lua-load", "lua-load-per-thread"):
             self._options.append("lua")
 

@@ -83,6 +83,9 @@ def test_a_handover_has_its_time() -> None:
     )
     assert not ask(detector, world, 5)
     assert ask(detector, world, 14)
+    world.apply(make.configured(make.at(14), pid=OLD, options=("grace 20000 ms",)))
+    assert not ask(detector, world, 30)
+    assert ask(detector, world, 34)
 
 
 def test_generations_without_sf_are_likely() -> None:

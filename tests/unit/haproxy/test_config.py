@@ -266,3 +266,27 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.cfg")
     with pytest.raises(OSError, match="no regular file"):
         config.read([tmp_path / "pipe.cfg"])
+
+
+def test_what_may_connect_where_no_server_says(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        """
+        global
+            grace 20s
+            lua-load /etc/haproxy/own.lua
+        frontend fe
+            maxconn 50
+            bind :80 maxconn 5
+            bind :81
+            tcp-request content set-dst-port int(8000)
+        backend be
+            tcp-check connect port 110
+            http-check connect ssl
+            server s1 192.0.2.1:80 socks4 192.0.2.9:1080
+        """,
+    )
+    assert found.options == (
+        "grace 20000 ms", "lua", "set-dst", "check connect elsewhere", "socks4",
+    )  # fmt: skip
+    assert [bind.limit for bind in found.binds] == [5, 50]
