@@ -31,6 +31,7 @@ from hatrace.detectors.halves import Shared
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.matching import Matcher
 from hatrace.detectors.memory import Memory
+from hatrace.detectors.quotes import quotes
 from hatrace.model.finding import Confidence, Evidence, Finding, Forecast, Growth, Severity
 from hatrace.model.flow import Flow, State
 from hatrace.model.world import World
@@ -95,7 +96,10 @@ class CheckLeak:
             since_ns=self._memory.since(subject, world.now_ns),
             count=len(leak.over),
             preexisting=sum(flow.preexisting for flow in leak.over),
-            evidence=tuple(_evidence(world, leak, matcher, self._limits.sample)),
+            evidence=(
+                *_evidence(world, leak, matcher, self._limits.sample),
+                *_quotes(world, leak),
+            ),
             growth=leak.growth,
             forecast=ahead,
             cause=check_words.cause(leak),
@@ -144,6 +148,12 @@ def _evidence(world: World, leak: Leak, matcher: Matcher, sample: int) -> Iterab
         fds = matcher.fds(flow)
         reason = world.attribution(flow).reason
         yield Evidence.of(flow, world.now_ns, fds[0] if fds else None, note=reason)
+
+
+def _quotes(world: World, leak: Leak) -> tuple[Evidence, ...]:
+    """What HAProxy logged of these checks: their results, and what became of the servers."""
+    names = [user.label for user in leak.users]
+    return quotes(world, names, {leak.pid}) if names else ()
 
 
 def _signature(leak: Leak) -> frozenset[str]:

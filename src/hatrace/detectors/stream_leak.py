@@ -18,6 +18,7 @@ from hatrace.detectors.halves import Shared, Unit
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.matching import Matcher, wrong_ns
 from hatrace.detectors.memory import Memory
+from hatrace.detectors.quotes import quotes
 from hatrace.detectors.stream_verdict import SURE, THRESHOLDS, Reason, Thresholds, Verdict, judge
 from hatrace.model.finding import Confidence, Evidence, Finding, Forecast, Growth, Severity
 from hatrace.model.flow import Flow
@@ -121,7 +122,7 @@ class StreamLeak:
             since_ns=self._memory.since(subject, world.now_ns),
             count=len(flows),
             preexisting=sum(flow.preexisting for flow in flows),
-            evidence=tuple(_evidence(world, group, matcher)),
+            evidence=(*_evidence(world, group, matcher), *_quotes(world, group)),
             growth=group.growth,
             forecast=ahead,
             cause=stream_words.cause(world, group.pid, group.units, group.reasons),
@@ -207,3 +208,14 @@ def _evidence(world: World, group: Group, matcher: Matcher) -> Iterable[Evidence
         said = world.attribution(flow).label
         note = f"{side} side {said}; {verdict.reason.value}; {verdict.word.value}"
         yield Evidence.of(flow, world.now_ns, fds[0] if fds else None, note)
+
+
+def _quotes(world: World, group: Group) -> tuple[Evidence, ...]:
+    """What HAProxy logged of their servers and of the proxy since the first went wrong: a server
+    that went down, a limit that was reached."""
+    labels = (world.attribution(unit.back).label for unit in group.units if unit.back is not None)
+    names = {name for label in labels for name in label.split(", ")}
+    names.add(group.proxy.partition(" ")[2])
+    first_ns = min(wrong_ns(flow) for flow in group.flows)
+    known = sorted(names - {"", "unknown"})
+    return quotes(world, known, {group.pid}, first_ns) if known else ()

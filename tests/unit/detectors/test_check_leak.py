@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from hatrace.detectors.check_leak import CheckLeak
-from hatrace.model.event import Targets
+from hatrace.model.event import LogLine, Targets
 from hatrace.model.finding import Confidence, Finding, Severity
 from hatrace.model.flow import Flag, Flow, State
 from hatrace.model.topology import CheckSettings, CommandSocket
@@ -385,3 +385,14 @@ def test_sessions_may_go_to_any_port_of_a_server_without_one() -> None:
     world = table(make.servers(make.at(0), mapped), make.info_sample(make.at(1)))
     flows = [make.check_flow(10 + n) for n in range(6)]
     assert not ask(CheckLeak(nothing_known), world, 18, make.open_scan(make.at(18), *flows))
+
+
+def test_it_quotes_what_haproxy_logged_of_these_checks() -> None:
+    said = [
+        LogLine(make.at(3), make.WORKER, "Health check for server be/s1 failed, reason: timeout"),
+        LogLine(make.at(4), make.WORKER, "Health check for server be/s2 failed, reason: timeout"),
+    ]
+    flows = [make.check_flow(1 + 2 * n) for n in range(6)]
+    world = table(*said)
+    (finding,) = ask(CheckLeak(nothing_known), world, 20, make.open_scan(make.at(20), *flows))
+    assert [one.note for one in finding.evidence if one.what == "log"] == [said[0].text]

@@ -10,7 +10,7 @@ from hatrace.detectors.check_leak import CheckLeak
 from hatrace.detectors.stream_leak import StreamLeak
 from hatrace.flows.table import Table
 from hatrace.model.address import packed
-from hatrace.model.event import Stream
+from hatrace.model.event import LogLine, Stream
 from hatrace.model.finding import Confidence, Finding, KnownBug, Severity
 from hatrace.model.flow import Flag, Flow
 from hatrace.model.topology import Bind, Timeouts
@@ -376,3 +376,13 @@ def test_the_same_events_give_the_same_words() -> None:
     flows = leaked(9)
     assert found(flows, 20) == found(flows, 20)
     assert [f.claim for f in found(flows, 20)] == [f.claim for f in found(flows[::-1], 20)]
+
+
+def test_it_quotes_what_haproxy_logged_of_its_servers() -> None:
+    said = [
+        LogLine(make.at(0), make.WORKER, "Server be/s1 is UP."),
+        LogLine(make.at(5), make.WORKER, "Server be/s1 is DOWN, reason: Layer4 timeout"),
+        LogLine(make.at(6), make.WORKER, "Server other/s1 is DOWN, reason: Layer4 timeout"),
+    ]
+    (finding,) = found(leaked(5), 10, table(*said))
+    assert [one.note for one in finding.evidence if one.what == "log"] == [said[1].text]
