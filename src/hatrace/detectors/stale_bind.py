@@ -215,23 +215,26 @@ def _claim(holder: Process, cause: Cause, found: Sequence[Stale]) -> str:
     kind = {Cause.OLD: "old worker", Cause.MASTER: "master"}.get(cause, "older process")
     state = " (stopped)" if holder.stopped else ""
     waiting = sum(one.listener.unread_bytes for one in found)
+    listens = f"{kind} pid {holder.pid}{state} still listens on "
+    places = [
+        f"{_places(wanted)} beside the current process, and takes connections away from it"
+        if wanted
+        else "",
+        f"{_places(deleted)}, not in today's configuration" if deleted else "",
+    ]
     return words.sentence(
         [
-            f"{kind} pid {holder.pid}{state} still listens on"
-            f" {', '.join(_where(one) for one in found[:5])}",
-            f"{words.several(len(deleted), 'of these is', 'of these are')} not in today's"
-            " configuration"
-            if deleted
-            else "",
-            f"{words.several(len(wanted), 'of these takes', 'of these take')} connections away"
-            " from the current process"
-            if wanted
-            else "",
+            listens + words.sentence(places, "; and on "),
             f"{words.several(waiting, 'connection waits', 'connections wait')} there unserved"
             if waiting
             else "",
         ]
     )
+
+
+def _places(found: Sequence[Stale]) -> str:
+    spare = f" and {len(found) - 5} more" if len(found) > 5 else ""
+    return ", ".join(_where(one) for one in found[:5]) + spare
 
 
 def _where(one: Stale) -> str:

@@ -228,8 +228,7 @@ class CheckBook:
     def _unseen(self, spot: Spot, rhythm: Rhythm, now_ns: int) -> str:
         """Why no connect of a check was seen."""
         if rhythm.interval_ms is None:
-            old = rhythm.name == "stopped"
-            return "an old worker stops its checks" if old else "in maintenance nothing is checked"
+            return "in maintenance nothing is checked"
         since_ns = self._at(spot).since_ns or now_ns
         if now_ns - since_ns < MISSED_INTERVALS * rhythm.interval_ms * 1_000_000:
             return "none is due yet"

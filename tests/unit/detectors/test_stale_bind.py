@@ -38,7 +38,7 @@ def test_a_stopped_old_worker_that_takes_connections_is_critical() -> None:
     assert finding.severity is Severity.CRITICAL
     assert finding.subject == "pid 90 listening"
     assert "old worker pid 90 (stopped) still listens on 192.0.2.100:80" in finding.claim
-    assert "takes connections away from the current process" in finding.claim
+    assert "beside the current process, and takes connections away from it" in finding.claim
     assert "3 connections wait there unserved" in finding.claim
     assert "SO_REUSEPORT" in finding.cause
     assert "kill -CONT 90" in text_of(finding)
@@ -51,7 +51,7 @@ def test_a_port_that_todays_configuration_lacks_is_a_deleted_one() -> None:
     world = world_with((OLD, 6, gone), (make.WORKER, 7, make.listener_flow()))
     world.apply(make.host(make.at(1)))
     (finding,) = ask(StaleBind(nothing_known), world, 2)
-    assert "1 of these is not in today's configuration" in finding.claim
+    assert "listens on 192.0.2.100:44201, not in today's configuration" in finding.claim
     assert finding.severity is Severity.WARNING
     assert "44201 lies in the ephemeral range 32768-60999" in finding.caveat
     assert any("in LISTEN" in words for words in finding.ruled_out)
@@ -106,7 +106,7 @@ def test_generations_without_sf_are_likely() -> None:
     assert finding.confidence is Confidence.LIKELY
     assert "without -sf" in finding.cause
     assert finding.count == 2
-    assert "192.0.2.100:80, 192.0.2.100:44201" in finding.claim
+    assert "; and on 192.0.2.100:44201, not in today's configuration" in finding.claim
 
 
 def test_what_stood_before_hatrace_is_named_at_the_second_look() -> None:
