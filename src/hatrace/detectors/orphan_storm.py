@@ -51,9 +51,10 @@ class Thresholds:
     """A storm has gone on for so long, and goes on; the end of a burst has not."""
     window_ns: int = 30 * SECOND_NS
     """Growth is measured over at most this."""
-    stays_s: float = 200.0
-    """So long the kernel tries by default before it gives an orphan up: until 200 ms, doubled
-    at each try, pass 120 s (tcp_probe_timer, net/ipv4/tcp_timer.c).  More pile up meanwhile."""
+    stays_s: float = 340.0
+    """So long the kernel keeps, by default, an orphan whose peer answers and does not read: it
+    tries until 200 ms, doubled at each try, pass 120 s (tcp_probe_timer, net/ipv4/tcp_timer.c;
+    measured on 6.18).  One whose peer is gone has a third of that.  More pile up meanwhile."""
     sample: int = 20
 
 
@@ -145,7 +146,7 @@ class OrphanStorm:
             caveat=caveat(
                 world,
                 "orphans of processes out of scope are counted, not listed; by default the kernel"
-                f" gives each up after about {self._limits.stays_s:.0f} s",
+                f" gives each up after at most {self._limits.stays_s:.0f} s",
             ),
         )
 
@@ -162,8 +163,8 @@ class OrphanStorm:
             return ahead
         level = round(used + rate.per_minute / 60 * self._limits.stays_s)
         arithmetic = (
-            f"{words.rate(rate.per_minute)} per minute, each given up after about"
-            f" {self._limits.stays_s:.0f} s: about {words.number(level)} at once"
+            f"{words.rate(rate.per_minute)} per minute, each given up after at most"
+            f" {self._limits.stays_s:.0f} s: up to {words.number(level)} at once"
         )
         return Forecast(LIMIT, used, maximum, None, arithmetic)
 

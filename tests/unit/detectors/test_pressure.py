@@ -84,17 +84,17 @@ def test_a_storm_is_named_before_it_has_reached_a_quarter_of_the_limit() -> None
     )
     world.apply(make.open_scan(make.at(1), orphan))
     for second in range(10):
-        counters = make.host(make.at(second), tcp_orphan=700 + 200 * second)
+        counters = make.host(make.at(second), tcp_orphan=700 + 150 * second)
         found = ask(detector, world, second, counters)
         assert bool(found) == (second >= 6)
     assert found[0].severity is Severity.WARNING
     assert "1 are listed: let go by pid 100 (haproxy), towards 198.51.100.7" in found[0].claim
     assert found[0].evidence[0].note == "5,949 bytes that its peer does not take"
     assert found[0].growth is not None
-    assert found[0].growth.per_minute == 12_000
+    assert found[0].growth.per_minute == 9_000
     assert found[0].forecast is not None
     assert found[0].forecast.seconds_left is None
-    assert found[0].forecast.arithmetic.endswith("after about 200 s: about 42,500 at once")
+    assert found[0].forecast.arithmetic.endswith("after at most 340 s: up to 53,050 at once")
 
 
 def test_a_burst_that_is_over_is_no_storm() -> None:
