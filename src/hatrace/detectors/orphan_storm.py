@@ -49,6 +49,8 @@ class Thresholds:
     """Below one in a hundred no growth is worth a word."""
     growing_ns: int = 6 * SECOND_NS
     """A storm has gone on for so long, and goes on; the end of a burst has not."""
+    latest_ns: int = SECOND_NS * 19 // 10
+    """It goes on if there are more than two looks ago."""
     window_ns: int = 30 * SECOND_NS
     """Growth is measured over at most this."""
     stays_s: float = 340.0
@@ -105,14 +107,14 @@ class OrphanStorm:
         return foreseen if per_s is not None and ahead >= self._limits.notice else None
 
     def _steady_growth(self, now_ns: int) -> float | None:
-        """Per second: the lower of that over the window and of its later half; None: too short,
-        or none."""
+        """Per second: the lower of that over the window and of its latest seconds; None: too
+        short, or none."""
         if not self._past or now_ns - self._past[0][0] < self._limits.growing_ns:
             return None
-        half = [one for one in self._past if now_ns - one[0] >= self._limits.growing_ns / 2]
+        latest = [one for one in self._past if now_ns - one[0] >= self._limits.latest_ns]
         rates = [
             (self._past[-1][1] - used) * SECOND_NS / (now_ns - at_ns)
-            for at_ns, used in (self._past[0], half[-1])
+            for at_ns, used in (self._past[0], latest[-1])
         ]
         return min(rates) if min(rates) > 0 else None
 
