@@ -10,14 +10,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 from bench import aims, consumer, growth, minute, page, starts, storm
 from bench.aims import Aim
 from bench.measure import Sample, alternating, measure
 from bench.table import render
-from bench.tools import known
+from bench.tools import DidNotStart, known
 from bench.work import WORKS, Work
+from hatrace.errors import HatraceError
 
 ABOUT = """\
 Measures hatrace and its peers beside the same work, in one run, in alternating order: the speed
@@ -38,7 +40,7 @@ class Part:
     aims: list[Aim]
     data: object
     failed: bool = False
-    """hatrace did not start."""
+    """hatrace did not start, or the work failed."""
 
 
 def options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -113,7 +115,9 @@ def run_minute(chosen: argparse.Namespace) -> Part:
     return Part("minute", minute.table(found), minute.aims(found), asdict(found))
 
 
-ALONE: dict[str, Callable[[argparse.Namespace], Part]] = {
+Run = Callable[[argparse.Namespace], Part]
+
+ALONE: dict[str, Run] = {
     "growth": run_growth,
     "storms": run_storms,
     "consumer": run_consumer,
@@ -137,8 +141,18 @@ def measured(chosen: argparse.Namespace) -> list[Part]:
         return not chosen.work or name in chosen.work
 
     refused: dict[str, str] = {}
-    parts = [run_work(work, chosen, refused) for work in WORKS if wanted(work.name)]
-    return [*parts, *(run(chosen) for name, run in ALONE.items() if wanted(name))]
+    beside = {work.name: partial(run_work, work, refused=refused) for work in WORKS}
+    runs = {**beside, **ALONE}
+    return [attempted(name, run, chosen) for name, run in runs.items() if wanted(name)]
+
+
+def attempted(name: str, run: Run, chosen: argparse.Namespace) -> Part:
+    """One part that fails does not take the others with it: nobody may be looking."""
+    try:
+        return run(chosen)
+    except (DidNotStart, RuntimeError, OSError, HatraceError) as error:
+        print(f"{name} failed: {error!r}", file=sys.stderr)
+        return Part(name, f"Failed: `{error!r}`", [], None, failed=True)
 
 
 def rendered(parts: Sequence[Part], about: str) -> str:

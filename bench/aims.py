@@ -12,8 +12,8 @@ from bench.tools import AGAIN, NOTHING
 RECORD = "hatrace record"
 OF_PEER, MOST_US = 1 / 20, 1.5
 LOST_OF_PEER, MOST_LOST, MOST_REQUESTS_LOST = 0.1, 0.05, 0.01
-FLOWS_PER_REQUEST = 4
-"""In `close`: both sides of HAProxy, and HAProxy stands at the other ends, too."""
+FLOWS_PER_REQUEST = 3
+"""In `close`: both sides of HAProxy, and HAProxy is its own server, too."""
 BYTES_PER_FLOW = 16
 
 
