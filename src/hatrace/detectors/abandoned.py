@@ -9,8 +9,7 @@ let go late before, those now open may take as long again.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -66,6 +65,7 @@ class Abandoned:
         """Those of the last look: since when."""
         self._late: dict[tuple[Pile, bool], int] = {}
         """Of those that were asked something, and of those that were not."""
+        self._by_checks: set[Key] = set()
 
     def piles(self, world: World) -> dict[Pile, list[Flow]]:
         """By process and port: those kept longer than anything explains, oldest first."""
@@ -73,6 +73,8 @@ class Abandoned:
         for flow in sorted(_dead(world), key=_age):
             found.setdefault((flow.pid, flow.lport), []).append(flow)
         self._learn(world, found)
+        dead = [flow for flows in found.values() for flow in flows]
+        self._by_checks = self._by_checks & self._dead.keys() | _of_checks(world, dead)
         return {
             pile: kept for pile, flows in found.items() if (kept := self._kept(world, pile, flows))
         }
@@ -93,20 +95,20 @@ class Abandoned:
             del self._late[next(iter(self._late))]
 
     def _kept(self, world: World, pile: Pile, flows: Sequence[Flow]) -> list[Flow]:
-        checks = _asked_by_checks(world, flows, self._limits)
+        checks = self._by_checks | _many_alike(world, flows, self._limits.many)
         kept = [
             flow
             for flow in flows
             if quiet_ns(flow, world.now_ns)
-            >= max(self._usual_ns(pile, flow), self._patience_ns(flow, checks))
+            >= max(self._usual_ns(pile, flow), self._patience_ns(flow, flow.key in checks))
         ]
         return kept if len(kept) >= self._limits.least else []
 
     def _usual_ns(self, pile: Pile, flow: Flow) -> int:
         return self._limits.late * self._late.get((pile, flow.received_bytes > 0), 0)
 
-    def _patience_ns(self, flow: Flow, checks: set[tuple[int, int]]) -> int:
-        asked = flow.received_bytes > 0 and _bytes(flow) not in checks
+    def _patience_ns(self, flow: Flow, by_check: bool) -> int:
+        asked = flow.received_bytes > 0 and not (by_check and flow.sent_bytes)
         if flow.state == State.CLOSE_WAIT:
             waits = asked and not flow.sent_bytes
             return self._limits.poll_ns if waits else self._limits.half_closed_ns
@@ -129,24 +131,20 @@ def _age(flow: Flow) -> tuple[int, int, int]:
     return wrong_ns(flow), flow.inode, flow.id
 
 
-def _bytes(flow: Flow) -> tuple[int, int]:
-    return flow.received_bytes, flow.sent_bytes
+def _of_checks(world: World, flows: Iterable[Flow]) -> set[Key]:
+    """Those whose other ends were sockets of HAProxy's checks, of the latest that it made."""
+    ends = {check.local for one in world.checks for check in one.recent}
+    return {flow.key for flow in flows if flow.remote in ends}
 
 
-def _asked_by_checks(
-    world: World, flows: Sequence[Flow], limits: Thresholds
-) -> set[tuple[int, int]]:
-    """What was asked and answered, in bytes, where HAProxy's checks asked it: always the same,
-    in their rhythm; of those older than hatrace, which have none, many alike."""
-    alike = Counter(_bytes(flow) for flow in flows if flow.sent_bytes)
-    found = set()
-    for pair, count in alike.items():
-        same = [flow for flow in flows if _bytes(flow) == pair]
-        old = sum(flow.preexisting for flow in same)
-        rhythm = count >= limits.least and checks_of(world, same, limits)
-        if rhythm or (old >= limits.many and _checked(world, same[0])):
-            found.add(pair)
-    return found
+def _many_alike(world: World, flows: Sequence[Flow], many: int) -> set[Key]:
+    """Those older than hatrace, whose other ends nobody saw: where checks go, and many were
+    asked and answered the same, checks asked."""
+    alike: dict[tuple[int, int], list[Key]] = {}
+    for flow in flows:
+        if flow.preexisting and any(_checked_at(one.server, flow) for one in world.checks):
+            alike.setdefault((flow.received_bytes, flow.sent_bytes), []).append(flow.key)
+    return {key for keys in alike.values() if len(keys) >= many for key in keys}
 
 
 def checks_of(world: World, flows: Sequence[Flow], limits: Thresholds) -> list[str]:
@@ -162,10 +160,6 @@ def checks_of(world: World, flows: Sequence[Flow], limits: Thresholds) -> list[s
         if fitting >= limits.regular * len(gaps_ms) and _checked_at(one.server, flows[0]):
             found.add(one.server.label)
     return sorted(found)
-
-
-def _checked(world: World, flow: Flow) -> bool:
-    return any(_checked_at(one.server, flow) for one in world.checks)
 
 
 def _checked_at(server: Server, flow: Flow) -> bool:

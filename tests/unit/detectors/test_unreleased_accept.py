@@ -110,10 +110,28 @@ def answered(n: int, every: float, **fields: int) -> list[Flow]:
 
 
 def test_checks_that_were_answered_are_over() -> None:
-    (finding,) = ask(
-        UnreleasedAccept(nothing_known), world(), 20, make.open_scan(make.at(20), *answered(6, 2.0))
-    )
+    """The other ends are sockets of HAProxy's checks; who else asks as often is not meant."""
+    kept = [one._replace(rport=30_000 + n) for n, one in enumerate(answered(6, 2.0))]
+    checks = [make.http_check(1 + 2 * n, lport=30_000 + n) for n in range(6)]
+    detector, known, scan = (
+        UnreleasedAccept(nothing_known), world(), make.open_scan(make.at(20), *kept),
+    )  # fmt: skip
+    assert not ask(detector, known, 20, scan)
+    (finding,) = ask(detector, known, 21, make.finished(*checks))
     assert "HAProxy's checks of be/s1" in finding.cause
+    (again,) = ask(detector, known, 22)
+    assert again.count == 6
+
+
+def test_many_alike_that_were_there_before_were_checks() -> None:
+    old = int(Flag.ADOPTED | Flag.OWNED | Flag.ACCEPTED)
+    kept = [
+        one._replace(flags=old, born_ns=make.at(0), established_ns=0, moved_ns=0, closed_ns=0)
+        for one in answered(10, 1.0)
+    ]
+    detector = UnreleasedAccept(nothing_known)
+    assert not ask(detector, world(), 2, make.open_scan(make.at(2), *kept[:9]))
+    assert ask(detector, world(), 2, make.open_scan(make.at(2), *kept))
 
 
 def test_streams_and_slow_answers_notice_at_their_next_write() -> None:
