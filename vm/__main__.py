@@ -97,11 +97,12 @@ def main(arguments: Sequence[str]) -> int:
     try:
         if chosen.verb == "list":
             return show()
-        images.demand_tools()
         if chosen.verb == "run":
+            images.demand_tools([kernels.kernel(chosen.kernel).machine])
             return run(chosen)
         wanted = chosen.kernel or (kernels.SHORT if chosen.short else ())
         some = [kernel for kernel in kernels.KERNELS if kernel.name in wanted or not wanted]
+        images.demand_tools([kernel.machine for kernel in some])
         for kernel in some:
             ready(kernel, kernel.userland, chosen.again)
         if chosen.short:

@@ -20,15 +20,6 @@ _MAGIC = bytes.fromhex("9feb0100")
 """struct btf_header, include/uapi/linux/btf.h: magic, version, flags."""
 
 
-class Arm64(Apt):
-    """Packages of that architecture."""
-
-    def __call__(self, tool: str, *words: str, cwd: Path | None = None) -> str:
-        which = ("APT::Architecture=arm64", "APT::Architectures=arm64")
-        flags = [word for option in which for word in ("-o", option)]
-        return Apt.__call__(self, tool, *flags, *words, cwd=cwd)
-
-
 def btf(image: bytes) -> bytes:
     """The kernel's own types: the largest piece of an (uncompressed) image that begins as BTF."""
     pieces = []
@@ -44,7 +35,7 @@ def btf(image: bytes) -> bytes:
 
 
 def main() -> None:
-    apt = Arm64("bookworm", CACHE / "arm64")
+    apt = Apt("bookworm", CACHE, architecture="arm64")
     apt("apt-get", "-q", "update")
     [image] = depends(apt, "linux-image-cloud-arm64")
     with tempfile.TemporaryDirectory() as temp:

@@ -3,7 +3,7 @@
 /dev/vda  root image; what is written is thrown away (QEMU's snapshot)
 /dev/vdb  the shared folder, a tar
 /dev/vdc  the guest's /out, a tar
-ttyS0 the kernel's console    ttyS1 the command's output    ttyS2 its exit code
+Serial ports: the kernel's console, the command's output ($OUTPUT), its exit code ($STATUS).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import shlex
 from collections.abc import Iterable
 from pathlib import Path
 
-BUSYBOX = Path("/bin/busybox")
+from vm.kernels import Machine
 
 INIT = """#!/bin/busybox sh
 PATH=/bin; /bin/busybox --install -s /bin
@@ -36,31 +36,27 @@ m securityfs securityfs /sys/kernel/security; m cgroup2 cgroup2 /sys/fs/cgroup
 mkdir -p /out "$SHARE"; hostname hatrace-vm; ip link set lo up
 [ -b /dev/vdb ] && tar -xf /dev/vdb -C "$SHARE"
 cd "$SHARE"
-/run/busybox stty -F /dev/ttyS1 raw -echo
-/run/busybox stty -F /dev/ttyS2 raw -echo
-setsid sh /run/command </dev/null >/dev/ttyS1 2>&1
+/run/busybox stty -F /dev/$OUTPUT raw -echo
+/run/busybox stty -F /dev/$STATUS raw -echo
+setsid sh /run/command </dev/null >/dev/$OUTPUT 2>&1
 rc=$?
 [ -b /dev/vdc ] && tar -cf /dev/vdc -C /out .
-echo $rc >/dev/ttyS2
-/run/busybox stty -F /dev/ttyS1 sane    # waits until its output has drained
+echo $rc >/dev/$STATUS
+/run/busybox stty -F /dev/$OUTPUT sane    # waits until its output has drained
 exec /run/busybox poweroff -f
 """
 
-COMMAND_LINE = (
-    # 141 is cmpxchg16b: QEMU 7.2 gets it wrong where 6.12's allocator uses it, and guests die at
-    # random.  HAProxy needs it, so the processor keeps it and the kernel alone is told not to.
-    "clearcpuid=141 console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off no_timer_check "
-    "tsc=reliable random.trust_cpu=on cryptomgr.notests"
-)
+COMMAND_LINE = "quiet loglevel=4 panic=-1 mitigations=off random.trust_cpu=on cryptomgr.notests"
 
 
-def initramfs(kernel: Path, share: Path, command: str) -> bytes:
+def initramfs(kernel: Path, machine: Machine, share: Path, command: str) -> bytes:
     """For a kernel folder (``images.kernel_folder``); ``share`` is where the guest's tar goes."""
     head = f"#!/bin/sh\nSHARE={shlex.quote(str(share))}\n"
+    head += f"OUTPUT={machine.output} STATUS={machine.status}\n"
     program, data = 0o100755, 0o100644
     members = [(name, 0o040755, b"") for name in ("bin", "dev", "root")]
     members += [
-        ("bin/busybox", program, BUSYBOX.read_bytes()),
+        ("bin/busybox", program, (kernel / "busybox").read_bytes()),
         ("init", program, INIT.encode()),
         ("stage2", program, (head + STAGE2).encode()),
         ("command", program, command.encode() + b"\n"),

@@ -1,6 +1,6 @@
 """Kernels and root images, made from Debian's packages, kept, and made again when inputs change.
 
-~/.cache/hatrace/vm/kernel/bookworm/{vmlinuz,modules,release,*.ko}
+~/.cache/hatrace/vm/kernel/bookworm-amd64/{vmlinuz,modules,release,busybox,*.ko}
 ~/.cache/hatrace/vm/root/bookworm-3f0c2f6e.ext4     the number: a hash of its inputs
 """
 
@@ -12,19 +12,18 @@ import lzma
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
 from hatrace.lab.apt import Apt, locked, mirror, run
-from vm.kernels import Kernel, Userland
+from vm.kernels import AMD64, Kernel, Machine, Userland
 
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hatrace/vm"
 TOP = Path(__file__).resolve().parent.parent
-FLAVOUR = "cloud-amd64"
+FLAVOUR = "cloud"
 """Small, and with everything that a machine in QEMU needs."""
 
 MODULES = (
@@ -34,6 +33,12 @@ PACKAGES = (
     "python3", "python3-bpfcc", "haproxy", "iproute2", "kmod", "procps", "strace", "bpftool",
     "gcc", "libc6-dev", "mount", "util-linux",
 )  # fmt: skip
+ESSENTIAL = (
+    "base-files", "base-passwd", "bash", "coreutils", "dash", "dpkg", "findutils", "grep",
+    "hostname", "libc-bin", "mawk", "sed", "tar",
+)  # fmt: skip
+"""What an image always has: it is not always said that a package needs it."""
+BUSYBOX = "busybox-static"
 REQUIREMENTS = ("scripts/requirements.txt", "scripts/requirements-test.txt")
 NOT_IN_GUESTS = ("mypy", "ruff", "librt", "ast_serialize", "hatchling")
 """Of the requirements: what only a developer's machine runs."""
@@ -44,23 +49,24 @@ def say(text: str) -> None:
 
 
 def kernel_folder(kernel: Kernel, again: bool = False) -> Path:
-    """``vmlinuz`` and the modules a guest needs, in the order of loading (``modules``)."""
-    folder = CACHE / "kernel" / kernel.suite
-    key = _hash(repr((FLAVOUR, MODULES)))
+    """``vmlinuz``, busybox, and the modules for a guest, in the order of loading (``modules``)."""
+    architecture = kernel.machine.architecture
+    folder = CACHE / "kernel" / f"{kernel.suite}-{architecture}"
+    key = _hash(repr((FLAVOUR, MODULES, BUSYBOX)))
     with locked(CACHE):
         if again or _text(folder / "inputs") != key:
-            say(f"fetching the kernel of {kernel.suite}")
-            _fetch_kernel(kernel.suite, folder, key)
+            say(f"fetching the kernel of {kernel.suite} for {architecture}")
+            _fetch_kernel(Apt(kernel.suite, CACHE, architecture=architecture), folder, key)
     return folder
 
 
-def _fetch_kernel(suite: str, folder: Path, key: str) -> None:
-    apt = Apt(suite, CACHE)
+def _fetch_kernel(apt: Apt, folder: Path, key: str) -> None:
     apt("apt-get", "-q", "update")
-    image = next(p for p in depends(apt, f"linux-image-{FLAVOUR}") if "-image-" in p)
+    name = f"linux-image-{FLAVOUR}-{apt.architecture}"
+    image = next(p for p in depends(apt, name) if "-image-" in p)
     release = image.removeprefix("linux-image-")
     # From 7.2 on the image is split: linux-binary-*, linux-modules-*.
-    wanted = [image, *(p for p in depends(apt, image) if release in p)]
+    wanted = [image, *(p for p in depends(apt, image) if release in p), BUSYBOX]
     with tempfile.TemporaryDirectory(dir=CACHE) as temp:
         unpacked, new = Path(temp, "unpacked"), Path(temp, "new")
         new.mkdir()
@@ -71,6 +77,7 @@ def _fetch_kernel(suite: str, folder: Path, key: str) -> None:
         (new / "inputs").write_text(key)
         images = (file for file in unpacked.glob("**/vmlinuz*") if file.stat().st_size > 1 << 20)
         shutil.move(next(images), new / "vmlinuz")
+        shutil.move(next(unpacked.glob("**/bin/busybox")), new / "busybox")
         shutil.rmtree(folder, ignore_errors=True)
         folder.parent.mkdir(exist_ok=True)
         new.rename(folder)
@@ -110,7 +117,8 @@ def root_image(userland: Userland, again: bool = False) -> Path:
         if again or not image.exists():
             say(f"making the root image of {userland.name}: half a minute")
             image.parent.mkdir(parents=True, exist_ok=True)
-            _build_root(userland, image)
+            build = _build_root if userland.machine == AMD64 else _unpack_root
+            build(userland, image)
             for old in image.parent.glob(f"{userland.name}-????????.ext4"):
                 if old != image:
                     old.unlink()
@@ -119,7 +127,7 @@ def root_image(userland: Userland, again: bool = False) -> Path:
 
 def _root_key(userland: Userland) -> str:
     requirements = "".join((TOP / name).read_text() for name in REQUIREMENTS)
-    recipe = inspect.getsource(_build_root)
+    recipe = inspect.getsource(_build_root) + inspect.getsource(_unpack_root)
     return _hash(repr((userland, PACKAGES, NOT_IN_GUESTS, requirements, recipe)))
 
 
@@ -150,6 +158,33 @@ def _build_root(userland: Userland, image: Path) -> None:
     new.rename(image)
 
 
+def _unpack_root(userland: Userland, image: Path) -> None:
+    """Of another architecture: nothing of it can run here, so no maintainer script does.  What
+    those would have made and a guest needs, is made here."""
+    apt = Apt(userland.suite, CACHE, architecture=userland.machine.architecture)
+    apt("apt-get", "-q", "update")
+    wanted = (*_packages(userland), *ESSENTIAL)
+    uris = apt("apt-get", "install", "--print-uris", "-qq", "--no-install-recommends", *wanted)
+    names = {line.split()[1].split("_")[0] for line in uris.splitlines() if line.startswith("'")}
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="hatrace-vm-") as temp:
+        root, made = Path(temp, "root"), Path(temp, "root.ext4")
+        for name in ("bin", "sbin", "lib"):
+            (root / "usr" / name).mkdir(parents=True)
+            (root / name).symlink_to(f"usr/{name}")
+        apt.unpack(sorted(names), root)
+        for name in ("proc", "sys", "dev", "run", "tmp", "mnt", "root"):
+            (root / name).mkdir(exist_ok=True)
+        for name in ("passwd", "group"):
+            shutil.copy(root / f"usr/share/base-passwd/{name}.master", root / "etc" / name)
+        _python_packages(userland, root / f"usr/local/lib/python{userland.python}/dist-packages")
+        size = int(run("du", "-sm", root).split()[0]) * 5 // 4 + 256
+        run("mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", root,
+            made, f"{size}M")  # fmt: skip
+        new = image.with_suffix(".new")
+        run("cp", "--sparse=always", made, new)
+    new.rename(image)
+
+
 def _packages(userland: Userland) -> Iterator[str]:
     for package in PACKAGES:
         elsewhere = package == "haproxy" and userland.haproxy_suite
@@ -165,8 +200,11 @@ def _python_packages(userland: Userland, target: Path) -> None:
     """The pinned requirements as wheels for the guest's python, unpacked to ``target``."""
     lines = [line for name in REQUIREMENTS for line in (TOP / name).read_text().splitlines()]
     wanted = [line for line in lines if "==" in line and line.split("==")[0] not in NOT_IN_GUESTS]
+    machine = userland.machine.uname
+    tags = (f"manylinux{tag}_{machine}" for tag in ("2014", "_2_17", "_2_28"))
+    platforms = [word for tag in tags for word in ("--platform", tag)]
     run(sys.executable, "-m", "pip", "--disable-pip-version-check", "install", "--quiet",
-        "--no-input", "--target", target, "--python-version", userland.python,
+        "--no-input", "--target", target, "--python-version", userland.python, *platforms,
         "--only-binary=:all:", "--no-deps", *wanted)  # fmt: skip
 
 
@@ -182,28 +220,23 @@ def _text(path: Path) -> str:
 
 
 NEEDED = {
-    "qemu-system-x86_64": "qemu-system-x86",
-    "busybox": "busybox-static",
     "mmdebstrap": "mmdebstrap",
     "newuidmap": "uidmap",
     "mke2fs": "e2fsprogs",
 }
+QEMU = {"qemu-system-x86_64": "qemu-system-x86", "qemu-system-aarch64": "qemu-system-arm"}
 
 
-def demand_tools() -> None:
+def demand_tools(machines: Iterable[Machine] = (AMD64,)) -> None:
     """Raises EnvironmentLacks where this host has no QEMU or cannot build an image."""
     path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
-    packages = {package for tool, package in NEEDED.items() if not shutil.which(tool, path=path)}
-    missing = sorted(packages)
+    needed = NEEDED | {machine.qemu[0]: QEMU[machine.qemu[0]] for machine in machines}
+    missing = sorted(
+        package for tool, package in needed.items() if not shutil.which(tool, path=path)
+    )
     if missing:
         raise EnvironmentLacks(
             "no virtual machine can be made here",
             f"missing: {', '.join(missing)}",
             f"apt-get install --no-install-recommends {' '.join(missing)}",
         )
-    told = subprocess.run(["/bin/busybox", "--list"], capture_output=True, text=True, check=False)
-    if "switch_root" not in told.stdout:
-        raise EnvironmentLacks(
-            "this busybox cannot start a guest", "it has no switch_root",
-            "apt-get install busybox-static",
-        )  # fmt: skip

@@ -80,6 +80,7 @@ def _wait(words: list[str | Path], limit_s: float, output: Path | None) -> None:
     with contextlib.ExitStack() as stack:
         sink = stack.enter_context(output.open("wb")) if output else None  # None: our own
         machine = subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=sink)
+        _running.add(machine)
         try:
             machine.wait(limit_s)
         except subprocess.TimeoutExpired:
@@ -87,21 +88,32 @@ def _wait(words: list[str | Path], limit_s: float, output: Path | None) -> None:
         finally:
             machine.kill()
             machine.wait()
+            _running.discard(machine)
+
+
+_running: set[subprocess.Popen[bytes]] = set()
+
+
+def end_all() -> None:
+    """End the guests of other threads, whose calls then return as if the guest had died."""
+    for machine in tuple(_running):
+        machine.kill()
 
 
 def _qemu(order: Order, kernel: Path, root: Path, folder: Path) -> list[str | Path]:
     """The command line; what it names is made in ``folder``."""
     share = order.share.resolve() if order.share else None
     initrd = folder / "initrd"
-    initrd.write_bytes(guest.initramfs(kernel, share or Path("/root"), order.command))
+    machine = order.kernel.machine
+    initrd.write_bytes(guest.initramfs(kernel, machine, share or Path("/root"), order.command))
     words: list[str | Path] = [
-        "qemu-system-x86_64", "-machine", "pc", "-accel", "tcg,thread=multi,tb-size=256",
-        "-cpu", "max", "-smp", str(order.cpus), "-m", order.memory,
+        *machine.qemu, "-accel", "tcg,thread=multi,tb-size=256",
+        "-smp", str(order.cpus), "-m", order.memory,
         "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
-        "-serial", f"file:{folder / 'console'}", "-serial", "stdio",
-        "-serial", f"file:{folder / 'status'}",
+        "-serial", f"file:{folder / 'console'}",
+        *(word.format(status=folder / "status") for word in machine.serial),
         "-kernel", kernel / "vmlinuz", "-initrd", initrd,
-        "-append", f"{guest.COMMAND_LINE} {order.append}".strip(),
+        "-append", f"{machine.parameters} {guest.COMMAND_LINE} {order.append}".strip(),
         *_disk(root, "snapshot=on"),
     ]  # fmt: skip
     if share or order.out:

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import tempfile
 import xml.etree.ElementTree as xml
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from vm import images, machine
-from vm.kernels import Kernel
+from vm.kernels import KERNELS, Kernel
 from vm.table import page
 
 PAGE = images.TOP / "docs/kernels.md"
 LOGS = images.CACHE / "logs"
 
 RUNGS, LADDER = "tests/kernel/test_rungs.py", "tests/kernel/test_ladder.py"
-SURROUNDINGS = "tests/kernel/test_containers.py tests/kernel/test_privileges.py"
 COMMAND = """\
 export CI=true HATRACE_RUNGS={rungs}
 python3 -m vm.facts >/out/facts.json
@@ -40,6 +42,7 @@ class Outcome:
     seconds: float
     passed: int = 0
     failed: tuple[str, ...] = ()
+    date: str = ""
     about: dict[str, Any] = field(default_factory=dict)
     """What `vm.facts` found: versions, the ladder's answers, capabilities."""
     sees: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -47,32 +50,64 @@ class Outcome:
 
 
 def run(kernels: Sequence[Kernel], write: bool, jobs: int) -> int:
-    """Everything on all of them, ``jobs`` at a time; 0 if every test passed on each."""
-    tests = f"{LADDER} {SURROUNDINGS} {RUNGS}"
-    with ThreadPoolExecutor(jobs) as pool:
-        open_ones = [pool.submit(_boot, kernel, EVERY_RUNG, tests) for kernel in kernels]
-        locked_ones = [pool.submit(_boot, each, "none", LADDER, LOCKDOWN) for each in kernels]
-        outcomes = [each.result() for each in open_ones]
-        locked = [each.result() for each in locked_ones]
-    text = page(outcomes, locked)
+    """Everything on all of them, ``jobs`` at a time; 0 if every test passed on each.
+
+    The page has the latest outcome of every kernel, of this run or of an earlier one.
+    """
+    with _workers(jobs) as pool:
+        boots = [pool.submit(_boot, kernel, EVERY_RUNG, f"{LADDER} {RUNGS}") for kernel in kernels]
+        boots += [pool.submit(_boot, kernel, "none", LADDER, LOCKDOWN) for kernel in kernels]
+        outcomes = [boot.result() for boot in boots]
+    text = page(list(_kept("")), list(_kept(LOCKDOWN)))
     print(text)
     if write:
         PAGE.write_text(text)
-    return _code((*outcomes, *locked))
+    return _code(outcomes)
+
+
+def _keep(outcome: Outcome, append: str) -> None:
+    fields = {each.name: getattr(outcome, each.name) for each in dataclasses.fields(outcome)}
+    text = json.dumps(fields | {"kernel": outcome.kernel.name}, indent=1)
+    _place(outcome.kernel, append, "json").write_text(text)
+
+
+def _kept(append: str) -> Iterator[Outcome]:
+    """The latest outcome of each kernel, oldest kernel first."""
+    for kernel in KERNELS:
+        place = _place(kernel, append, "json")
+        if place.exists():
+            yield Outcome(**json.loads(place.read_text()) | {"kernel": kernel})
+
+
+def _place(kernel: Kernel, append: str, kind: str) -> Path:
+    return LOGS / f"{kernel.name}{'-locked' if append else ''}.{kind}"
 
 
 def run_short(kernels: Sequence[Kernel], jobs: int) -> int:
     """That every rung works and sees what it should; the refusals are left to `run`."""
     tests = f"{LADDER}::test_what_works_here {RUNGS}"
+    with _workers(jobs) as pool:
+        boots = [pool.submit(_boot, kernel, EVERY_RUNG, tests, keep=False) for kernel in kernels]
+        return _code([boot.result() for boot in boots])
+
+
+@contextmanager
+def _workers(jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads for guests; an interrupt ends the guests, too."""
     with ThreadPoolExecutor(jobs) as pool:
-        return _code(list(pool.map(lambda kernel: _boot(kernel, EVERY_RUNG, tests), kernels)))
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            machine.end_all()
+            raise
 
 
 def _code(outcomes: Sequence[Outcome]) -> int:
     return 1 if any(outcome.code for outcome in outcomes) else 0
 
 
-def _boot(kernel: Kernel, rungs: str, tests: str, append: str = "") -> Outcome:
+def _boot(kernel: Kernel, rungs: str, tests: str, append: str = "", keep: bool = True) -> Outcome:
     """``rungs``: what must work there; the tests hold it against what does."""
     images.say(f"kernel {kernel.name} {append}".rstrip())
     with tempfile.TemporaryDirectory() as name:
@@ -86,7 +121,9 @@ def _boot(kernel: Kernel, rungs: str, tests: str, append: str = "") -> Outcome:
         f"{result.seconds:.0f} s, exit code {result.code}"
     )
     LOGS.mkdir(parents=True, exist_ok=True)
-    log = LOGS / f"{kernel.name}{'-locked' if append else ''}.log"
+    if keep:
+        _keep(outcome, append)
+    log = _place(kernel, append, "log")
     log.write_text(f"{result.output}\n{result.console}")
     if result.code:
         print(result.output[-20_000:])
@@ -106,6 +143,7 @@ def _outcome(kernel: Kernel, result: machine.Result, out: Path) -> Outcome:
         result.seconds,
         passed,
         failed,
+        datetime.now(tz=UTC).date().isoformat(),
         json.loads(about.read_text() or "{}") if about.exists() else {},
         sees,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from hatrace.kernel.rungs import LADDER
@@ -16,10 +15,9 @@ RUNGS = ("fentry", "kprobe", "cgroup")
 HEAD = """\
 # Kernels: what each rung sees where
 
-Written by `scripts/vm matrix --write` on {date}; do not edit.  Every kernel is Debian's own,
-booted in QEMU (software emulation, so no times of programs are given here: docs/overhead.md has
-those), and each cell is a test that ran there: tests/kernel/test_rungs.py and test_ladder.py;
-test_containers.py and test_privileges.py ran there, too.
+Written by `scripts/vm matrix --write`; do not edit.  Every kernel is Debian's own, booted in QEMU
+(software emulation, so no times of programs are given here: docs/overhead.md has those), and each
+cell is a test that ran there: tests/kernel/test_rungs.py and test_ladder.py.
 """
 
 
@@ -37,7 +35,7 @@ capabilities add is in [privileges.md](privileges.md).
 def page(outcomes: Sequence[Outcome], locked: Sequence[Outcome]) -> str:
     """The whole page; ``locked``: the same kernels under lockdown=confidentiality."""
     parts = [
-        HEAD.format(date=datetime.now(tz=UTC).date().isoformat()),
+        HEAD,
         "## The kernels\n\n" + _grid(_machines(outcomes)),
         "bullseye's python is 3.9 and hatrace needs 3.11, so 5.10 runs with bookworm's python and "
         "bcc, and bullseye's HAProxy.\n",
@@ -50,12 +48,12 @@ def page(outcomes: Sequence[Outcome], locked: Sequence[Outcome]) -> str:
 
 
 def _machines(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
-    yield "kernel", "release", "python", "bcc", "HAProxy", "tests passed", "failed", "seconds"
+    yield "kernel", "release", "python", "bcc", "HAProxy", "tests passed", "failed", "run on"
     for one in outcomes:
         about = one.about
         versions = (str(about.get(name, "?")) for name in ("python", "bcc", "haproxy"))
         failed = ", ".join(one.failed) or "0"
-        yield one.kernel.name, one.release, *versions, str(one.passed), failed, f"{one.seconds:.0f}"
+        yield one.kernel.name, one.release, *versions, str(one.passed), failed, one.date
 
 
 def _ladder(outcomes: Iterable[Outcome], locked: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
@@ -96,7 +94,7 @@ def _capabilities(outcomes: Iterable[Outcome]) -> Iterator[tuple[str, ...]]:
     yield "kernel", *(f"`{rung}`" for rung in RUNGS), "CAP_SYS_ADMIN alone"
     for one in outcomes:
         needs = one.about.get("capabilities", {})
-        cells = (", ".join(needs.get(rung) or ["?"]) for rung in RUNGS)
+        cells = (", ".join(needs.get(rung, ["?"])) or "refused" for rung in RUNGS)
         yield one.kernel.name, *cells, ", ".join(one.about.get("admin alone", ())) or "none"
 
 

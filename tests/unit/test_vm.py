@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vm import guest, images, kernels, table
+from vm import guest, images, kernels, matrix, table
 from vm.__main__ import options
 from vm.matrix import Outcome, _read
 
@@ -34,17 +34,17 @@ def test_cpio() -> None:
     assert members(guest.cpio(given)) == {name: (mode, data) for name, mode, data in given}
 
 
-def test_initramfs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("machine", [kernels.AMD64, kernels.ARM64])
+def test_initramfs(machine: kernels.Machine, tmp_path: Path) -> None:
     (tmp_path / "modules").write_text("b.ko\na.ko\n")
     for name in ("a.ko", "b.ko"):
         (tmp_path / name).write_text(name)
-    busybox = tmp_path / "busybox"
-    busybox.write_bytes(b"ELF")
-    monkeypatch.setattr(guest, "BUSYBOX", busybox)
-    inside = members(guest.initramfs(tmp_path, Path("/work/it's here"), "uname -r"))
+    (tmp_path / "busybox").write_bytes(b"ELF")
+    inside = members(guest.initramfs(tmp_path, machine, Path("/work/it's here"), "uname -r"))
     assert inside["modules"][1] == b"b.ko\na.ko\n" and inside["a.ko"][1] == b"a.ko"
     assert inside["command"][1] == b"uname -r\n"
     assert b"SHARE='/work/it'\"'\"'s here'\n" in inside["stage2"][1]
+    assert f"OUTPUT={machine.output} STATUS={machine.status}\n".encode() in inside["stage2"][1]
 
 
 def test_kernels_are_found_by_name() -> None:
@@ -106,6 +106,7 @@ def outcome(name: str, **sees: str) -> Outcome:
         0,
         12.3,
         passed=5,
+        date="2026-11-21",
         about={
             "python": "3.11.2",
             "ladder": {"fentry": "", "kprobe": "no kprobes", "cgroup": ""},
@@ -120,11 +121,23 @@ def test_the_page() -> None:
     one = outcome("5.10", fentry="yes", kprobe="yes", cgroup="no")
     two = outcome("6.1", fentry="yes", cgroup="yes")
     page = table.page([one, two], [one])
-    assert "| 5.10 | 5.10.0-test | 3.11.2 | ? | ? | 5 | 0 | 12 |" in page
+    assert "| 5.10 | 5.10.0-test | 3.11.2 | ? | ? | 5 | 0 | 2026-11-21 |" in page
     assert "| 6.1 | works | no kprobes | works |" in page
     assert "| 5.10, lockdown=confidentiality | works | no kprobes | works |" in page
     assert "| the owner | yes | 5.10: yes, 6.1: not run | 5.10: no, 6.1: yes |" in page
-    assert "| 5.10 | CAP_BPF | ? | CAP_BPF | cgroup, fentry |" in page
+    assert "| 5.10 | CAP_BPF | refused | CAP_BPF | cgroup, fentry |" in page
+
+
+def test_outcomes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kernel's latest outcome is on the page, also when only others are run."""
+    monkeypatch.setattr(matrix, "LOGS", tmp_path)
+    one, two = outcome("5.10", fentry="yes"), outcome("6.1", cgroup="no")
+    for each in (two, one, replace(two, passed=6)):
+        matrix._keep(each, "")
+    matrix._keep(one, matrix.LOCKDOWN)
+    assert [each.passed for each in matrix._kept("")] == [5, 6]
+    assert [each.kernel for each in matrix._kept(matrix.LOCKDOWN)] == [one.kernel]
+    assert next(matrix._kept("")).sees == one.sees
 
 
 def test_the_committed_page_has_every_kernel_of_the_list() -> None:

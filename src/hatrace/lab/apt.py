@@ -38,10 +38,13 @@ class Apt:
     cache: Path
     sources: bool = False
     """Source packages, not binary ones."""
+    architecture: str = ""
+    """Debian's name of another than the host's."""
 
     def __call__(self, tool: str, *words: str, cwd: Path | None = None) -> str:
         """The output of ``apt-get`` or ``apt-cache``; raises EnvironmentLacks."""
-        state = self.cache / "apt" / (f"{self.suite}-sources" if self.sources else self.suite)
+        kinds = (self.suite, "sources" if self.sources else "", self.architecture)
+        state = self.cache / "apt" / "-".join(filter(None, kinds))
         for part in ("lists/partial", "cache/archives/partial"):
             (state / part).mkdir(parents=True, exist_ok=True)
         (state / "status").touch()
@@ -59,6 +62,8 @@ class Apt:
             "APT::Sandbox::User": "root",
             "Acquire::Languages": "none",
         }
+        if self.architecture:
+            options |= dict.fromkeys(("APT::Architecture", "APT::Architectures"), self.architecture)
         flags = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
         return run(tool, *flags, *words, cwd=cwd or state)
 
