@@ -50,7 +50,7 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     works, tools = [*(work.name for work in WORKS), *ALONE], list(known(()))
     parser.add_argument("--work", action="append", choices=works, help="default: all")
     parser.add_argument("--tool", action="append", choices=tools, help="default: all")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each run beside peers")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 1 second, fewer flows")
     parser.add_argument("--most", type=int, default=1_000_000, help="open flows in growth")
@@ -141,7 +141,7 @@ def measured(chosen: argparse.Namespace) -> list[Part]:
         return not chosen.work or name in chosen.work
 
     refused: dict[str, str] = {}
-    beside = {work.name: partial(run_work, work, refused=refused) for work in WORKS}
+    beside: dict[str, Run] = {work.name: partial(run_work, work, refused=refused) for work in WORKS}
     runs = {**beside, **ALONE}
     return [attempted(name, run, chosen) for name, run in runs.items() if wanted(name)]
 

@@ -14,7 +14,7 @@ from statistics import median
 
 from bench import processes
 from bench.aims import Aim
-from bench.crowd import SCOPE, crowd
+from bench.crowd import crowd
 from bench.table import tabulate
 from bench.tools import attached, live, record
 from bench.work import WORKS
@@ -78,7 +78,7 @@ def _recordings(rounds: int, seconds: float) -> Iterator[Recording]:
 
 
 def _live(seconds: float) -> tuple[float, float]:
-    with crowd(CONNECTIONS) as people, attached(live(SCOPE)) as running:
+    with crowd(CONNECTIONS) as people, attached(live(people.scope)) as running:
         assert running is not None
         time.sleep(SETTLE_S)
         before_s = processes.cpu_s(running.session)

@@ -14,7 +14,6 @@ from bench.work import HERE, Done
 
 COMM = "hatrace-crowd"
 PORT = 28830
-SCOPE = ("--comm", COMM)
 SPARE_FILES = 200
 
 
@@ -23,6 +22,8 @@ class Crowd:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self.scope = ("--pid", str(process.pid))
+        """It and its children: whatever HAProxy else this host has, is not looked at."""
         self.connections = self._answer().count
 
     def _answer(self) -> Done:

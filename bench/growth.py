@@ -18,7 +18,7 @@ from statistics import median
 
 from bench import bpf, processes
 from bench.aims import Aim
-from bench.crowd import COMM, SCOPE, Crowd, crowd
+from bench.crowd import COMM, Crowd, crowd
 from bench.table import tabulate
 from bench.tools import Running, attached, live
 from hatrace.kernel.maps import fitting
@@ -66,7 +66,7 @@ class Level:
 def measure(flows: int, seconds: float) -> Level:
     with crowd(flows // 2) as people:
         inventory_s, scan_s, picking_s = _alone(people)
-        with attached(live(SCOPE)) as running:
+        with attached(live(people.scope)) as running:
             assert running is not None
             time.sleep(SETTLE_S)
             idle = processes.share(running.session, lambda: time.sleep(seconds))
@@ -88,14 +88,15 @@ def measure(flows: int, seconds: float) -> Level:
 
 
 def _alone(people: Crowd) -> tuple[float, float, float]:
-    """Seconds of the first inventory, of a scan, and of one that picks suspects."""
+    """Seconds of the first inventory (as a session asks for it: holders of suspects only), of a
+    scan, and of one that picks suspects."""
     pids = list(processes.named(COMM))
     scope = Scope(ScopeKind.PID, tuple(map(str, pids)))
     probes = attach(bpf_dir(), scope, sizes=fitting(2 * people.connections))
     assert probes is not None
     with closing(probes):
         probes.follow(pids)
-        inventory_s = _seconds(probes.inventory)
+        inventory_s = _seconds(lambda: probes.inventory(wanted=frozenset()))
         scan_s = median(_seconds(lambda: probes.scan(Criteria())) for _ in range(SCANS))
         return inventory_s, scan_s, _picking_s(probes)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench import processes
 from bench.aims import BYTES_PER_FLOW, Aim
-from bench.crowd import SCOPE, crowd
+from bench.crowd import crowd
 from bench.tools import attached, record
 from bench.work import Done
 
@@ -37,7 +37,7 @@ class Minute:
 
 def run(seconds: float) -> Minute:
     print(f"minute: {seconds:.0f} s at {PER_S:,.0f} connections/s", file=sys.stderr)
-    with crowd(CONNECTIONS) as people, attached(record(SCOPE)) as running:
+    with crowd(CONNECTIONS) as people, attached(record(people.scope)) as running:
         assert running is not None
         time.sleep(SETTLE_S)
         before_s = processes.cpu_s(running.session)

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench import processes
 from bench.aims import Aim
-from bench.crowd import SCOPE, crowd
+from bench.crowd import crowd
 from bench.table import tabulate
 from bench.tools import Tool, attached, record
 from bench.work import Done
@@ -47,10 +48,6 @@ class Storm:
     file_bytes: int
 
 
-TINY = Tool(
-    "hatrace record, tiny ring",
-    (sys.executable, "-m", "bench.tiny_ring", "record", *SCOPE, "-o", "{out}"),
-)
 TINY_RESETS = 2_000
 """A scan reports 4,096 suspects one by one: each of these is seen to be named."""
 
@@ -63,13 +60,18 @@ class Storms:
 
 def run(connections: int, storm: int) -> Storms:
     return Storms(
-        _run(record(SCOPE), connections, storm), _run(TINY, min(connections, TINY_RESETS), storm)
+        _run(record, connections, storm), _run(_tiny, min(connections, TINY_RESETS), storm)
     )
 
 
-def _run(tool: Tool, connections: int, storm: int) -> Storm:
-    print(f"{tool.name}: {connections:,} resets, {storm:,} born and gone", file=sys.stderr)
-    with crowd(connections) as people, attached(tool) as running:
+def _tiny(scope: tuple[str, ...]) -> Tool:
+    command = (sys.executable, "-m", "bench.tiny_ring", "record", *scope, "-o", "{out}")
+    return Tool("hatrace record, tiny ring", command)
+
+
+def _run(tool: Callable[[tuple[str, ...]], Tool], connections: int, storm: int) -> Storm:
+    print(f"storms: {connections:,} resets, {storm:,} born and gone", file=sys.stderr)
+    with crowd(connections) as people, attached(tool(people.scope)) as running:
         assert running is not None
         time.sleep(SETTLE_S)
         before_s = processes.cpu_s(running.session)
