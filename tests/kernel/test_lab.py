@@ -299,6 +299,20 @@ def test_port_pressure_takes_all_ports_of_a_network_of_its_own() -> None:
     assert Path("/proc/sys/net/ipv4/ip_local_port_range").read_text() == ours
 
 
+def test_port_pressure_time_wait_is_held_by_nobody() -> None:
+    with playing("port-pressure-time-wait") as running:
+        pid, port = running.haproxy.worker(), running.facts["service"]
+        see = ["ss", "-Htnp", "state", "time-wait", f"dport = :{port}"]
+
+        def waiting_ports() -> int:
+            words = ["nsenter", "-t", str(pid), "-n", *see]
+            rows = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+            assert "users:" not in rows
+            return len(rows.splitlines())
+
+        assert wait_until(lambda: waiting_ports() >= 200, 60)
+
+
 def test_orphan_storm_is_the_kernels_own_count() -> None:
     def orphans() -> int:
         row = next(r for r in Path("/proc/net/sockstat").read_text().splitlines() if "TCP:" in r)

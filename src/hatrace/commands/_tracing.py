@@ -50,6 +50,7 @@ from hatrace.sockets.netlink import namespace_of
 from hatrace.sockets.rooms import rooms
 from hatrace.sockets.sampled import SampledProbes
 from hatrace.sockets.taken_ports import taken_ports
+from hatrace.sockets.time_waits import Waits
 
 DRAIN_S = 0.1
 """The ring holds 43,690 finished flows: at 10 looks a second, 430,000 flows per second."""
@@ -90,6 +91,7 @@ class Tracing:
         self._limits = limits or Limits()
         self._cost = OwnCost(lambda: self._probes.bpf_cost(), bpf_stats)
         self._sockets, self._sockets_in_the_way = Finder(), Finder()
+        self._waits = Waits()
         self._taken: tuple[TakenPort, ...] = ()
         self._taken_s = 0.0
         self._guard = guard()
@@ -240,10 +242,13 @@ class Tracing:
         """Of our own network namespace first, then of those that processes in scope have."""
         own = host_counters()
         yield own
+        yield from self._waits.look(own, None)
         others = {namespace_of(pid): pid for pid in self._followed} if own.netns else {}
         for netns, pid in others.items():
             if netns not in (None, own.netns):
-                yield host_counters(pid)
+                counters = host_counters(pid)
+                yield counters
+                yield from self._waits.look(counters, pid)
 
     def _command_clients(self) -> Iterator[Event]:
         """Who called HAProxy's command-line sockets, if anybody did since the last look."""

@@ -1,26 +1,36 @@
 """port-pressure: do the source ports towards one address run out?
 
 Each connection to the same address and port needs another local port of
-net.ipv4.ip_local_port_range.  When none is free, connect() fails with EADDRNOTAVAIL, which
-HAProxy logs as a resource problem, with free fds and sessions.
+net.ipv4.ip_local_port_range, also for the minute in TIME_WAIT after this side has ended it.
+When none is free, connect() fails with EADDRNOTAVAIL, which HAProxy logs as a resource problem,
+with free fds and sessions.
 
 Evidence: open connections per remote address and port, from the targets' totals of all
-processes in scope, against the range.
+processes in scope, and those in TIME_WAIT, against the range of the network namespace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 
 from hatrace.detectors import forecast, steps, words
 from hatrace.detectors.caveats import caveat
 from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known
 from hatrace.detectors.memory import Memory
-from hatrace.model.address import endpoint
+from hatrace.model.address import endpoint, printable
 from hatrace.model.event import HostCounters, Target
-from hatrace.model.finding import Confidence, Evidence, Finding, Growth, Severity, Step
+from hatrace.model.finding import (
+    Confidence,
+    Evidence,
+    Finding,
+    Forecast,
+    Growth,
+    Severity,
+    Step,
+)
 from hatrace.model.topology import Process
 from hatrace.model.world import World
 
@@ -39,8 +49,35 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
+TIME_WAIT_S = 60
+"""TCP_TIMEWAIT_LEN, include/net/tcp.h: fixed."""
 Remote = tuple[int, bytes, int]
 """Network namespace, address, port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """What takes local ports towards one address and port."""
+
+    remote: Remote
+    rows: tuple[Target, ...]
+    """Those with most open connections first."""
+    waiting: int
+    """In TIME_WAIT."""
+    ports: int
+    """How many there are."""
+
+    @property
+    def used(self) -> int:
+        return sum(row.open for row in self.rows) + self.waiting
+
+    @property
+    def mostly_waiting(self) -> bool:
+        return self.waiting * 2 > self.used
+
+    @property
+    def where(self) -> str:
+        return endpoint(*self.remote[1:])
 
 
 class PortPressure:
@@ -54,48 +91,50 @@ class PortPressure:
         self._past: dict[Remote, list[tuple[int, int]]] = {}
 
     def observe(self, world: World) -> Iterable[Finding]:
-        crowded: dict[Remote, tuple[list[Target], int]] = {}
-        for remote, rows in sorted(_by_remote(world).items()):
-            ports = _ports(world, remote[0])
-            if ports and sum(row.open for row in rows) >= self._limits.notice * ports:
-                crowded[remote] = rows, ports
-        self._past = {remote: self._past.get(remote, []) for remote in crowded}
-        findings = [self._finding(world, remote, *found) for remote, found in crowded.items()]
+        crowds = [one for one in _crowds(world) if one.used >= self._limits.notice * one.ports]
+        self._past = {one.remote: self._past.get(one.remote, []) for one in crowds}
+        findings = [self._finding(world, one) for one in crowds]
         self._memory.keep(finding.subject for finding in findings)
         return findings
 
-    def _finding(self, world: World, remote: Remote, rows: Sequence[Target], ports: int) -> Finding:
-        used = sum(row.open for row in rows)
-        where = endpoint(remote[1], remote[2])
-        rate = self._growth(remote, world.now_ns, used)
-        subject = self._memory.subject(where, remote[0])
-        owner = world.processes.get(rows[0].pid)
-        share = used / ports
+    def _finding(self, world: World, one: Crowd) -> Finding:
+        rate = self._growth(one.remote, world.now_ns, one.used)
+        subject = self._memory.subject(one.where, one.remote[0])
+        owner = world.processes.get(one.rows[0].pid)
         return Finding(
             slug=self.slug,
             subject=subject,
-            severity=self._severity(share),
+            severity=self._severity(one.used / one.ports),
             confidence=Confidence.CERTAIN,
-            claim=_claim(world, where, rows, used, ports),
+            claim=_claim(world, one),
             at_ns=world.now_ns,
             since_ns=self._memory.since(subject, world.now_ns),
-            count=used,
-            preexisting=sum(min(row.adopted, row.open) for row in rows),
-            evidence=tuple(_evidence(world, row) for row in rows),
+            count=one.used,
+            preexisting=sum(min(row.adopted, row.open) for row in one.rows),
+            evidence=tuple(_evidence(world, one)),
             growth=rate,
-            forecast=forecast.forecast(f"source ports to {where}", used, ports, rate),
-            cause=(
-                "as many connections at once to one address and port as there are local ports"
-                " for them"
+            forecast=self._forecast(one, rate),
+            cause=_cause(one),
+            ruled_out=tuple(_ruled_out(one)),
+            next_steps=tuple(_next_steps(owner, one)),
+            verify=(
+                Step("the number falls", f"{steps.sockets_to(owner, *one.remote[1:])} | wc -l"),
             ),
-            next_steps=tuple(_next_steps(owner, remote)),
-            verify=(Step("the number falls", f"{steps.sockets_to(owner, *remote[1:])} | wc -l"),),
             caveat=caveat(
                 world,
-                "connections in TIME_WAIT and those of processes out of scope take ports too,"
-                " and are not counted; each further source address (`source`) has as many ports",
+                "connections of processes out of scope take ports too, and are not counted; each"
+                " further source address (`source`) has as many ports",
             ),
         )
+
+    def _forecast(self, one: Crowd, rate: Growth | None) -> Forecast:
+        """What is in TIME_WAIT leaves after a minute: then as many come as go."""
+        limit = f"source ports to {one.where}"
+        ahead = forecast.forecast(limit, one.used, one.ports, rate)
+        if not ahead.seconds_left or ahead.seconds_left <= TIME_WAIT_S or not one.mostly_waiting:
+            return ahead
+        arithmetic = f"each is in TIME_WAIT for {TIME_WAIT_S} s: then as many come as go"
+        return Forecast(limit, one.used, one.ports, None, arithmetic)
 
     def _growth(self, remote: Remote, now_ns: int, used: int) -> Growth | None:
         past = self._past[remote]
@@ -114,14 +153,6 @@ class PortPressure:
         return Severity.WARNING if share >= self._limits.warning else Severity.NOTICE
 
 
-def _ports(world: World, netns: int) -> int | None:
-    """How many local ports connections have in a network namespace; None: not known there."""
-    host = network(world, netns)
-    if host is None or host.port_low is None or host.port_high is None:
-        return None
-    return host.port_high - host.port_low + 1
-
-
 def network(world: World, netns: int) -> HostCounters | None:
     """The counters of a network namespace; those of old captures do not say whose they are."""
     if world.host is not None and world.host.netns is None:
@@ -129,46 +160,96 @@ def network(world: World, netns: int) -> HostCounters | None:
     return world.networks.get(netns)
 
 
-def _by_remote(world: World) -> dict[Remote, list[Target]]:
+def _crowds(world: World) -> Iterable[Crowd]:
+    """Every remote address and port that takes local ports, in a stable order."""
     found: dict[Remote, list[Target]] = {}
     for row in sorted(world.targets.values(), key=lambda one: (-one.open, one.pid, one.index)):
-        if not row.inbound and row.open > 0:
+        if not row.inbound:
             found.setdefault((row.netns, row.address, row.port), []).append(row)
-    return found
+    for remote, rows in sorted(found.items()):
+        host = network(world, remote[0])
+        if host is None or host.port_low is None or host.port_high is None:
+            continue
+        ports = host.port_high - host.port_low + 1
+        taking = tuple(row for row in rows if row.open) or tuple(rows[:1])
+        yield Crowd(remote, taking, _waiting(world, host, remote), ports)
 
 
-def _claim(world: World, where: str, rows: Sequence[Target], used: int, ports: int) -> str:
+def _waiting(world: World, host: HostCounters, remote: Remote) -> int:
+    """Connections to there in TIME_WAIT whose ports no new one may have."""
+    said = world.time_waits.get(remote[0])
+    loopback = ip_address(printable(remote[1])).is_loopback
+    if said is None or host.tw_reuse == 1 or (host.tw_reuse == 2 and loopback):
+        return 0
+    return sum(count for address, port, count in said.rows if (address, port) == remote[1:])
+
+
+# The wording -------------------------------------------------------------------------------
+
+
+def _claim(world: World, one: Crowd) -> str:
     owners = ", ".join(
         f"{words.number(row.open)} of pid {row.pid} ({world.comm(row.pid) or 'unknown'})"
-        for row in rows[:3]
+        for row in one.rows[:3]
     )
-    label = world.target_attribution(rows[0]).label
+    label = world.target_attribution(one.rows[0]).label
     whose = f" ({label})" if label else ""
+    taken = f"{words.number(one.used)} of {words.number(one.ports)} source ports towards"
+    if not one.waiting:
+        return f"{taken} {one.where}{whose} are taken by open connections: {owners}"
     return (
-        f"{words.number(used)} of {words.number(ports)} source ports towards {where}{whose} are"
-        f" taken by open connections: {owners}"
+        f"{taken} {one.where}{whose} are taken: {words.number(one.waiting)} by connections in"
+        f" TIME_WAIT, the others by open ones: {owners}"
     )
 
 
-def _evidence(world: World, row: Target) -> Evidence:
-    said = world.target_attribution(row)
-    return Evidence(
-        what="tcp",
-        pid=row.pid or None,
-        comm=world.comm(row.pid),
-        remote=endpoint(row.address, row.port),
-        condition=f"{row.open} open",
-        note=f"{said.role.value} {said.label}".strip(),
-    )
+def _cause(one: Crowd) -> str:
+    if one.mostly_waiting:
+        return (
+            "more new connections to one address and port than their ports come back: this side"
+            f" ends them first, and each port then waits for {TIME_WAIT_S} s"
+        )
+    return "as many connections at once to one address and port as there are local ports for them"
 
 
-def _next_steps(owner: Process | None, remote: Remote) -> Iterable[Step]:
+def _ruled_out(one: Crowd) -> Iterable[str]:
+    if one.mostly_waiting:
+        yield f"connections that stay: only {words.number(one.used - one.waiting)} are open"
+    elif not one.waiting:
+        yield "TIME_WAIT: all of these connections are open"
+
+
+def _evidence(world: World, one: Crowd) -> Iterable[Evidence]:
+    for row in one.rows:
+        said = world.target_attribution(row)
+        yield Evidence(
+            what="tcp",
+            pid=row.pid or None,
+            comm=world.comm(row.pid),
+            remote=one.where,
+            condition=f"{row.open} open",
+            note=f"{said.role.value} {said.label}".strip(),
+        )
+    if one.waiting:
+        yield Evidence(
+            what="tcp",
+            remote=one.where,
+            state="TIME_WAIT",
+            condition=f"{one.waiting} waiting",
+            note="held by nobody; counted in the kernel at most every five seconds",
+        )
+
+
+def _next_steps(owner: Process | None, one: Crowd) -> Iterable[Step]:
     """``owner``: whose connections most of them are, if it is HAProxy."""
     yield Step("see the range", steps.inside(owner, "sysctl net.ipv4.ip_local_port_range"))
     yield Step(
         "see them by state",
-        f"{steps.sockets_to(owner, *remote[1:])} | awk 'NR>1{{print $1}}' | sort | uniq -c",
+        f"{steps.sockets_to(owner, *one.remote[1:])} | awk 'NR>1{{print $1}}' | sort | uniq -c",
     )
+    if one.mostly_waiting:
+        reuse = "sysctl -w net.ipv4.tcp_tw_reuse=1"
+        yield Step("take ports in TIME_WAIT again after a second", steps.inside(owner, reuse))
     wide = "sysctl -w net.ipv4.ip_local_port_range='1024 65535'"
     yield Step("widen the range: works at once", steps.inside(owner, wide))
     yield Step(

@@ -47,6 +47,7 @@ class Table:
         self.host_at_start: events.HostCounters | None = None
         self.taken_ports: Sequence[TakenPort] = ()
         self.networks: dict[int, events.HostCounters] = {}
+        self.time_waits: dict[int, events.TimeWaits] = {}
         self.cost: events.Cost | None = None
         self._told = Told()
         self._suspects, self._totals = Suspects(), Totals()
@@ -80,6 +81,7 @@ class Table:
             events.CommandSockets: self._command_sockets,
             events.CommandClients: self._command_clients,
             events.HostCounters: self._host,
+            events.TimeWaits: self._time_waits,
             events.Processes: self._processes,
             events.Servers: self._servers,
             events.Configured: told.apply_configured,
@@ -149,6 +151,12 @@ class Table:
             self.networks.pop(event.netns, None)
             self.networks[event.netns] = event
             bound(self.networks, NETWORKS)
+
+    def _time_waits(self, event: events.TimeWaits) -> None:
+        self.time_waits.pop(event.netns, None)
+        if event.rows:
+            self.time_waits[event.netns] = event
+        bound(self.time_waits, NETWORKS)
 
     def _taken_ports(self, event: events.TakenPorts) -> None:
         self.taken_ports = event.ports

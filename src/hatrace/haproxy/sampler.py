@@ -227,6 +227,7 @@ class Sampler:
                 self._configure(process)
             elif process.kind is Kind.OLD_WORKER:
                 self._troubles.over("config", f"pid {process.pid}", "an old worker now")
+        self._wanted = dict(self._wanted_now())
         self._find_sockets()
 
     def _find_sockets(self) -> None:

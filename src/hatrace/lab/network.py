@@ -32,9 +32,14 @@ def ready(holder: subprocess.Popen[bytes]) -> bool:
 
 
 def configure(pid: int, settings: Mapping[str, str]) -> None:
-    """Bring loopback up, and set what is of this namespace (``net/ipv4/...``)."""
+    """Bring loopback up, and set what is of this namespace (``net/ipv4/...``).
+
+    Never in hatrace's own: that would be the host's.
+    """
+    here = namespace_of()
 
     def work() -> None:
+        assert namespace_of() != here
         with socket.socket() as any_socket:
             request = _REQUEST.pack(b"lo", _IFF_UP)
             fcntl.ioctl(any_socket, _SIOCSIFFLAGS, request)

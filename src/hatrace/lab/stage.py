@@ -88,7 +88,8 @@ class Stage:
         ``settings``: sysctls which are of one namespace (``net/ipv4/...``).
         """
         holder = self.spawn(network.HOLD, "network.log")
-        wait_until(lambda: network.ready(holder))
+        if not wait_until(lambda: network.ready(holder)):
+            raise EnvironmentLacks("the lab gets no network namespace of its own", "not in time")
         network.configure(holder.pid, settings)
         self._inside = network.inside(holder.pid)
 

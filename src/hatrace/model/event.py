@@ -188,9 +188,22 @@ class HostCounters:
     file_used: int | None = None
     file_max: int | None = None
     listen_overflows: int | None = None
+    tw_reuse: int | None = None
+    """net.ipv4.tcp_tw_reuse: 1 always, 2 on loopback only, 0 never."""
     netns: int | None = None
     """The network namespace that its own counters and limits are of; hatrace's in the first
     event.  Captures before 2026-11-21 do not say it."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeWaits:
+    """Of network namespace ``netns``: connections in TIME_WAIT that keep a local port of its range,
+    by remote address and port, the most frequent; said where there are many."""
+
+    at_ns: int
+    netns: int
+    rows: tuple[tuple[bytes, int, int], ...]
+    """Address, port, how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +381,7 @@ Event = (
     | CommandSockets
     | CommandClients
     | HostCounters
+    | TimeWaits
     | Processes
     | Servers
     | Configured

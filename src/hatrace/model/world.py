@@ -25,6 +25,7 @@ from hatrace.model.event import (
     Losses,
     Streams,
     Target,
+    TimeWaits,
     Trouble,
 )
 from hatrace.model.flow import Flow
@@ -136,6 +137,10 @@ class World(Protocol):
     @property
     def networks(self) -> Mapping[int, HostCounters]:
         """By network namespace, hatrace's own included."""
+
+    @property
+    def time_waits(self) -> Mapping[int, TimeWaits]:
+        """By network namespace, of those where TIME_WAIT may take many local ports."""
 
     @property
     def host_at_start(self) -> HostCounters | None: ...

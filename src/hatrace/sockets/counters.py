@@ -39,6 +39,7 @@ def host_counters(pid: int | None = None) -> HostCounters:
         port_high=high,
         file_used=used,
         file_max=most,
+        tw_reuse=_number(_sysctl(pid, "net/ipv4/tcp_tw_reuse")),
         netns=namespace_of(pid if pid is not None else "thread-self"),
         listen_overflows=netstat(_text(net / "netstat")).get("TcpExt", {}).get("ListenOverflows"),
     )

@@ -15,6 +15,7 @@ from hatrace.model.event import (
     Losses,
     TakenPorts,
     Tick,
+    TimeWaits,
 )
 from hatrace.model.finding import (
     Change,
@@ -46,6 +47,7 @@ def events() -> list[Event]:
         make.servers(0, server),
         make.info_sample(0, CurrConns="7", node="lb1.example"),
         make.host(0, max_orphans=None),
+        TimeWaits(0, 4026531840, ((make.address("192.0.2.1"), 443, 20_000),)),
         make.finished(*done, at_ns=0),
         make.finished(at_ns=0),
         make.open_scan(0, open_flow, matched=70_000),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from hatrace.detectors.orphan_storm import OrphanStorm
 from hatrace.detectors.port_pressure import PortPressure
+from hatrace.flows.table import Table
+from hatrace.model.event import TimeWaits
 from hatrace.model.finding import Severity
 from hatrace.model.flow import State
 from tests import factories as make
-from tests.unit.detectors.worlds import ask, nothing_known, table
+from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
+
+NETNS = 4026531840
 
 
 def test_ports_that_run_out_are_named_with_their_owner() -> None:
@@ -58,6 +62,45 @@ def test_the_steps_are_for_the_network_namespace_of_the_process() -> None:
     (finding,) = ask(PortPressure(nothing_known), world, 1, rows)
     commands = [step.command for step in (*finding.next_steps, *finding.verify) if step.command]
     assert all(command.startswith("nsenter -t 100 -n ") for command in commands)
+
+
+def busy(*, tw_reuse: int, address: str = make.SERVER) -> Table:
+    """100 ports; 10 connections to the server are open, 80 in TIME_WAIT."""
+    world = table(
+        make.host(make.at(0), port_low=40_000, port_high=40_099, netns=NETNS, tw_reuse=tw_reuse)
+    )
+    target = make.data_target(open=10, address=make.address(address))
+    world.apply(make.targets(make.at(1), target))
+    row = (make.address(address), make.SERVICE_PORT, 80)
+    world.apply(TimeWaits(make.at(1), NETNS, (row,)))
+    return world
+
+
+def test_ports_in_time_wait_are_taken_too() -> None:
+    (finding,) = ask(PortPressure(nothing_known), busy(tw_reuse=2), 1)
+    assert finding.severity is Severity.WARNING
+    assert "90 of 100 source ports towards 192.0.2.1:443 (be/s1) are taken" in finding.claim
+    assert "80 by connections in TIME_WAIT, the others by open ones: 10 of pid" in finding.claim
+    assert "this side ends them first" in finding.cause
+    assert finding.ruled_out == ("connections that stay: only 10 are open",)
+    assert "net.ipv4.tcp_tw_reuse=1" in text_of(finding)
+    assert finding.evidence[-1].state == "TIME_WAIT"
+
+
+def test_ports_that_may_be_reused_in_time_wait_are_not() -> None:
+    assert not ask(PortPressure(nothing_known), busy(tw_reuse=1), 1)
+    assert not ask(PortPressure(nothing_known), busy(tw_reuse=2, address="127.0.0.9"), 1)
+    assert ask(PortPressure(nothing_known), busy(tw_reuse=0, address="127.0.0.9"), 1)
+
+
+def test_a_minute_of_time_wait_is_all_there_is() -> None:
+    world, detector = busy(tw_reuse=2), PortPressure(nothing_known)
+    ask(detector, world, 1)
+    row = (make.address(make.SERVER), make.SERVICE_PORT, 81)
+    (finding,) = ask(detector, world, 11, TimeWaits(make.at(11), NETNS, (row,)))
+    assert finding.forecast is not None
+    assert finding.forecast.seconds_left is None
+    assert "as many come as go" in finding.forecast.arithmetic
 
 
 def test_orphans_near_the_limit_are_named() -> None:

@@ -1,0 +1,84 @@
+"""TIME_WAIT by remote address and port: who takes local ports after the connections are over.
+
+Read where there are so many that ports may run short, and then seldom: 1 µs of CPU for each.
+Nobody holds them, so sock_diag is all there is to ask.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from hatrace.errors import HatraceError
+from hatrace.model.address import V4_PREFIX
+from hatrace.model.event import HostCounters, TimeWaits
+from hatrace.model.flow import State
+from hatrace.sockets.netlink import Diag, within
+from hatrace.sockets.tcp_diag import REQUEST
+
+MANY = 0.5
+"""Of the range's ports: with fewer in TIME_WAIT, to all addresses together, none runs short."""
+EVERY_S = 5.0
+SHARE = 0.005
+"""Of one CPU, at most."""
+ROWS = 32
+LEAST = 16
+"""To one address and port; fewer are no crowd."""
+_STATES = 1 << State.TIME_WAIT
+_LPORT, _RPORT, _REMOTE = slice(4, 6), slice(6, 8), slice(24, 40)
+"""In struct inet_diag_msg, include/uapi/linux/inet_diag.h; network byte order."""
+
+
+@dataclass(slots=True)
+class Waits:
+    """Looks at the namespaces that are crowded, each when its time has come."""
+
+    _due_s: dict[int, float] = field(default_factory=dict)
+    """Of those where something was said last: monotonic time."""
+
+    def look(self, counters: HostCounters, pid: int | None) -> Iterator[TimeWaits]:
+        """What to say of the namespace of ``counters`` (and of ``pid``; None: our own)."""
+        netns, ports = counters.netns, _ports(counters)
+        if netns is None or not ports:
+            return
+        if (counters.tcp_time_wait or 0) < MANY * len(ports):
+            if self._due_s.pop(netns, None) is not None:
+                yield TimeWaits(time.monotonic_ns(), netns, ())
+            return
+        began_s = time.monotonic()
+        if began_s < self._due_s.get(netns, 0.0):
+            return
+        try:
+            counted = within(pid, lambda: count(ports))
+        except HatraceError:
+            counted = Counter()
+        cost_s = time.monotonic() - began_s
+        self._due_s[netns] = began_s + max(EVERY_S, cost_s / SHARE)
+        rows = tuple((*where, n) for where, n in counted.most_common(ROWS) if n >= LEAST)
+        yield TimeWaits(time.monotonic_ns(), netns, rows)
+
+
+def _ports(counters: HostCounters) -> range:
+    if counters.port_low is None or counters.port_high is None:
+        return range(0)
+    return range(counters.port_low, counters.port_high + 1)
+
+
+def count(ports: range) -> Counter[tuple[bytes, int]]:
+    """In the network namespace that this thread is in; raises netlink.Refused."""
+    raw: Counter[tuple[socket.AddressFamily, bytes, bytes]] = Counter()
+    with Diag() as diag:
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = REQUEST.pack(family, socket.IPPROTO_TCP, 0, _STATES, bytes(48))
+            for datagram, start, _ in diag.dump(request, "cannot list TCP sockets"):
+                head = datagram[start : start + 40]
+                if int.from_bytes(head[_LPORT], "big") in ports:
+                    raw[family, head[_REMOTE], head[_RPORT]] += 1
+    found: Counter[tuple[bytes, int]] = Counter()
+    for (family, address, port), number in raw.items():
+        whole = V4_PREFIX + address[:4] if family == socket.AF_INET else address
+        found[whole, int.from_bytes(port, "big")] += number
+    return found
