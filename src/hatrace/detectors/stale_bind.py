@@ -35,9 +35,9 @@ class Thresholds:
     handover_ns: int = 12 * SECOND_NS
     """An old worker closes its listeners when it is told of the reload, within a second; the
     fd tables are listed every five seconds, and the last word may be that old."""
-    standing_ns: int = SECOND_NS * 9 // 10
-    """A listener that was there before hatrace, seen twice, and no reload for a handover's
-    time: it was not handed over."""
+    standing_ns: int = SECOND_NS // 4
+    """A listener of the master alone that was there before hatrace, and no new worker for a
+    handover's time: seen twice it is none of a reload that has just begun."""
     sample: int = 20
 
 
@@ -91,14 +91,15 @@ class StaleBind:
     def _lasts(self, world: World, one: Stale) -> bool:
         """Longer than a handover takes, by the generations or else by what we saw."""
         first = self._first[one.holder.pid, one.listener.inode]
-        newest = max((each.started_ns for each in current_workers(world)), default=0)
-        settled = world.now_ns - newest >= self._limits.handover_ns
-        if settled and one.listener.preexisting and one.cause is not Cause.OLD:
-            return world.now_ns - first >= self._limits.standing_ns
-        if one.cause is Cause.OLD:
-            retired = retired_ns(world, one.holder)
-            first = min(first, retired) if retired is not None else first
-        return world.now_ns - first >= self._limits.handover_ns + _grace_ns(world, one.holder)
+        if one.cause is Cause.MASTER:
+            newest = max((each.started_ns for each in current_workers(world)), default=0)
+            settled = world.now_ns - newest >= self._limits.handover_ns
+            stood = settled and one.listener.preexisting
+            wanted = self._limits.standing_ns if stood else self._limits.handover_ns
+            return world.now_ns - first >= wanted
+        retired = retired_ns(world, one.holder)
+        since = min(first, retired) if retired is not None else first
+        return world.now_ns - since >= self._limits.handover_ns + _grace_ns(world, one.holder)
 
     def _finding(self, world: World, found: Sequence[Stale]) -> Finding:
         holder, cause = found[0].holder, found[0].cause

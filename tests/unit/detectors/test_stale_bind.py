@@ -109,7 +109,7 @@ def test_generations_without_sf_are_likely() -> None:
     assert "; and on 192.0.2.100:44201, not in today's configuration" in finding.claim
 
 
-def test_what_stood_before_hatrace_is_named_at_the_second_look() -> None:
+def test_what_stood_before_hatrace_is_named_at_the_first_look() -> None:
     files = ("/etc/haproxy/haproxy.cfg",)
     older = make.listener_flow(pid=OLD, flags=int(Flag.LISTENER | Flag.ADOPTED))
     world = world_with((OLD, 6, older), (make.WORKER, 7, make.listener_flow()))
@@ -120,10 +120,16 @@ def test_what_stood_before_hatrace_is_named_at_the_second_look() -> None:
             make.process(kind=Kind.STANDALONE, started_ns=make.at(-600), config_files=files),
         )
     )
+    (finding,) = ask(StaleBind(nothing_known), world, 1.1)
+    assert finding.preexisting == 1
+
+
+def test_a_listener_of_the_master_that_stood_before_is_named_at_the_second_look() -> None:
+    left = make.listener_flow(pid=make.MASTER, lport=81, flags=int(Flag.LISTENER | Flag.ADOPTED))
+    world = world_with((make.MASTER, 6, left))
     detector = StaleBind(nothing_known)
     assert not ask(detector, world, 1.1)
-    (finding,) = ask(detector, world, 2.1)
-    assert finding.preexisting == 1
+    assert ask(detector, world, 2.1)
 
 
 def test_two_instances_with_configurations_of_their_own_are_in_order() -> None:
