@@ -69,6 +69,7 @@ def _told_apart(world: World, group: Group, matcher: Matcher, limits: Thresholds
     # An HTTP session's connection may also wait in its server's pool, without any client.
     pooled = [flow for flow in doubtful if _http(group) and flow.state == State.ESTABLISHED]
     left_out = {flow.key for flow in (*(waiting if answers else ()), *pooled)}
+    left_out |= {flow.key for flow in group.flows if _attempt(flow, world, limits)}
     rest = [flow for flow in doubtful if flow.key not in left_out]
     left_out |= {flow.key for flow in rest[: _clients(world)]}
     return [flow for flow in group.flows if flow.key not in left_out]
@@ -78,10 +79,19 @@ def _doubtful(flow: Flow, world: World, group: Group, matcher: Matcher) -> bool:
     """Whether nothing but behaviour makes it a check's."""
     if world.attribution(flow).confidence is Confidence.CERTAIN:
         return False
-    connected = flow.state != State.SYN_SENT
-    if connected and _http(group) and not flow.sent_bytes and not flow.received_bytes:
+    if not _unconnected(flow) and _http(group) and not flow.sent_bytes and not flow.received_bytes:
         return False  # an HTTP session connects when it has something to send
     return matcher.match(flow).word is Word.UNASKED
+
+
+def _attempt(flow: Flow, world: World, limits: Thresholds) -> bool:
+    """A connect that has not come about, a session's as well as a check's: many may be made at
+    once, and HAProxy may see late that they were refused."""
+    return _unconnected(flow) and world.now_ns - flow.born_ns < limits.asked_ns
+
+
+def _unconnected(flow: Flow) -> bool:
+    return flow.state == State.SYN_SENT or not (flow.established_ns or flow.preexisting)
 
 
 def _http(group: Group) -> bool:

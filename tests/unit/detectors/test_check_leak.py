@@ -359,10 +359,11 @@ def test_the_same_events_give_the_same_words() -> None:
     assert answers[0] == answers[1]
 
 
-def test_sessions_that_wait_for_a_deaf_server_are_no_checks() -> None:
-    server = make.same_port_server(mode="http")
+@pytest.mark.parametrize("state", [State.SYN_SENT, State.CLOSE])
+def test_sessions_that_a_server_does_not_take_are_no_checks(state: State) -> None:
+    server = make.same_port_server(mode="http", status="DOWN")
     world = table(make.servers(make.at(0), server), make.info_sample(make.at(1)))
-    trying = {"established_ns": 0, "moved_ns": 0, "state": int(State.SYN_SENT), "rport": 443}
+    trying = {"established_ns": 0, "moved_ns": 0, "state": int(state), "rport": 443}
     flows = [make.check_flow(10 + 0.1 * n, target=0, **trying) for n in range(8)]
     assert not ask(CheckLeak(nothing_known), world, 12, make.open_scan(make.at(12), *flows))
 
