@@ -12,12 +12,14 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from hatrace import __version__
 from hatrace.errors import HatraceError
 from hatrace.lab import builds
 from hatrace.lab.scenario import Scenario
 from hatrace.lab.scenarios import SCENARIOS
+from scoreboard.judge import Verdict
 from scoreboard.page import About, render
 from scoreboard.totals import totals
 from scoreboard.trial import HAProxy, Trial, play, plays_on, seconds
@@ -49,6 +51,13 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="look-alikes are watched for 12 s")
     parser.add_argument("--json", type=Path, metavar="FILE", help="every trial, for later")
+    parser.add_argument(
+        "--with",
+        dest="earlier",
+        type=Path,
+        metavar="FILE",
+        help="rows that are not played now are those of an earlier --json",
+    )
     parser.add_argument("--page", type=Path, metavar="FILE", help="as docs/scoreboard.md")
     return parser.parse_args(arguments)
 
@@ -140,7 +149,12 @@ def main(arguments: Sequence[str]) -> int:
     versions = haproxies(chosen.haproxy)
     done = list(trials(scenarios, versions, chosen.rounds, chosen.quick, max(chosen.jobs, 1)))
     told = about(arguments, versions, done)
-    page = render(told, done, {one.name: one for one in scenarios})
+    if chosen.earlier:
+        done = kept(json.loads(chosen.earlier.read_text())["trials"], done)
+        versions = [one for one in haproxies(None) if one.series in {each.series for each in done}]
+        told = about(arguments, versions, done)
+    played = {one.scenario for one in done}
+    page = render(told, done, {name: one for name, one in SCENARIOS.items() if name in played})
     print(page)
     if chosen.page:
         chosen.page.write_text(page)
@@ -148,6 +162,18 @@ def main(arguments: Sequence[str]) -> int:
         rows = {"about": asdict(told), "trials": [asdict(one) for one in done]}
         chosen.json.write_text(json.dumps(rows, indent=1))
     return exit_code(done)
+
+
+def kept(rows: Sequence[dict[str, Any]], done: Sequence[Trial]) -> list[Trial]:
+    """Earlier trials without those played anew, and these."""
+    new = {(one.scenario, one.series) for one in done}
+    found = []
+    for row in rows:
+        said = row["verdict"] | {"false": tuple(row["verdict"]["false"])}
+        trial = Trial(**(row | {"verdict": Verdict(**said)}))
+        if (trial.scenario, trial.series) not in new and trial.scenario in SCENARIOS:
+            found.append(trial)
+    return [*found, *done]
 
 
 def exit_code(done: Sequence[Trial]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -181,3 +182,12 @@ def test_the_page_says_what_made_it() -> None:
     assert "## Leaks" in page
     assert "## Look-alikes" not in page
     assert "## Remarks" not in page
+
+
+def test_rows_played_anew_take_the_place_of_earlier_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(command, "SCENARIOS", SCENARIOS)
+    verdict = judge(LEAK, [start(), finding(2.5), finding(3, slug="port-pressure"), end()])
+    trials = [Trial(name, "2.2", 0, 30.0, verdict, 0.5) for name in ("leak", "quiet", "gone")]
+    rows = json.loads(json.dumps([dataclasses.asdict(one) for one in trials]))
+    new = dataclasses.replace(trials[1], load=0.1)
+    assert command.kept(rows, [new]) == [trials[0], new]
