@@ -98,15 +98,18 @@ static void ended(struct pair p)
 
 static long churn(double rate, double seconds)
 {
-	double start = now_s();
+	double start = now_s(), now = start;
 	long done = 0;
 
-	while (now_s() < start + seconds) {
-		for (; done < rate * (now_s() - start); done++) {
+	while (now < start + seconds) {
+		if (done < rate * (now - start)) {
 			ended(pairs[done % count]);
 			pairs[done % count] = connected();
+			done++;
+		} else {
+			sleep_s(0.01);
 		}
-		sleep_s(0.01);
+		now = now_s();
 	}
 	return done;
 }

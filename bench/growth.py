@@ -38,6 +38,8 @@ STORM = 20_000
 ITERATORS = ("scan", "inventory")
 SOCKETS, MOST_INVENTORY_S = 70_000, 0.5
 IDLE_FLOWS, MOST_IDLE, MOST_BYTES = 100_000, 0.02, 50_000_000
+IDLE_S = 30.0
+"""An inventory of so many comes that seldom, and belongs to what they cost."""
 MANY_FLOWS, MOST_PICKING_S = 1_000_000, 0.1
 FLAT = 1.25
 """So much more may an event take among the most flows than among the fewest."""
@@ -69,7 +71,8 @@ def measure(flows: int, seconds: float) -> Level:
         with attached(live(people.scope)) as running:
             assert running is not None
             time.sleep(SETTLE_S)
-            idle = processes.share(running.session, lambda: time.sleep(seconds))
+            idle_s = IDLE_S if flows == IDLE_FLOWS else seconds
+            idle = processes.share(running.session, lambda: time.sleep(idle_s))
             per_s = max(LEAST_PER_S, CHURN * people.connections)
             busy = processes.share(running.session, lambda: people.churn(per_s, seconds))
             bpf_us = _bpf_us(running, people)
