@@ -175,9 +175,7 @@ def _survivors(world: World) -> Iterable[Survivor]:
         rows.setdefault((row.pid, row.address, row.port), []).append(row)
     for (pid, address, port), found in sorted(rows.items()):
         process, server = world.processes[pid], current.get((address, port))
-        if server is None and process.kind in CURRENT and not _was_server(world, found):
-            continue
-        if server is None and process.kind not in CURRENT and not _was_server(world, found):
+        if server is None and not _was_server(world, found):
             continue
         yield from _survivor(world, process, server, found)
 
@@ -192,6 +190,15 @@ def _survivor(
 ) -> Iterable[Survivor]:
     idle = (server.idle_connections or 0) if server is not None and process.kind in CURRENT else 0
     count = sum(row.open for row in rows) - idle
+    label = server.label if server is not None else world.target_attribution(rows[0]).label
+    told = world.streams.get(process.pid)
+    streams = tuple(
+        stream
+        for stream in (told.streams if told is not None else ())
+        if f"{stream.backend}/{stream.server}" in label.split(", ")
+    )
+    if _pools(world, process, label):
+        count = min(count, len(streams))
     if count <= 0:
         return
     address, port = rows[0].address, rows[0].port
@@ -201,8 +208,6 @@ def _survivor(
         if (flow.pid, flow.raddr, flow.rport) == (process.pid, address, port) and flow.held
     ]
     rates = [world.rates[row.index].born for row in rows if row.index in world.rates]
-    label = server.label if server is not None else world.target_attribution(rows[0]).label
-    told = world.streams.get(process.pid)
     yield Survivor(
         process=process,
         label=label,
@@ -213,12 +218,19 @@ def _survivor(
         preexisting=min(count, sum(row.adopted for row in rows)),
         born_per_s=sum(rates),
         flows=tuple(sorted(flows, key=lambda flow: (flow.born_ns, flow.inode, flow.id))),
-        streams=tuple(
-            stream
-            for stream in (told.streams if told is not None else ())
-            if f"{stream.backend}/{stream.server}" in label.split(", ")
-        ),
+        streams=streams,
     )
+
+
+def _pools(world: World, process: Process, label: str) -> bool:
+    """Whether all but the streams of an old worker's `show sess` are idle connections of a pool,
+    of which it never lets go of the last (seen in 2.2 and 2.6)."""
+    told, retired = world.streams.get(process.pid), retired_ns(world, process)
+    if process.kind in CURRENT or told is None or not told.complete or retired is None:
+        return False
+    servers = world.servers.get(process.pid, ())
+    modes = {one.mode for one in servers if one.label in label.split(", ")}
+    return modes == {"http"} and told.at_ns > retired
 
 
 # The wording -------------------------------------------------------------------------------

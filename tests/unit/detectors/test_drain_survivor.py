@@ -124,3 +124,14 @@ def test_the_master_reaches_the_old_worker() -> None:
     # An old worker refuses `shutdown sessions server`, in every version tried.
     assert "@!90 shutdown" not in text_of(finding)
     assert "hatrace retire 90" in text_of(finding)
+
+
+def test_idle_connections_of_an_old_workers_pool_are_no_traffic() -> None:
+    kept, removed = make.server("s2", address="192.0.2.2"), make.server(mode="http")
+    for streams, count in (((), 0), ((make.stream(front_fd=13, back_fd=14),), 1)):
+        world = reloaded(kept)
+        world.apply(make.servers(make.at(0), removed, pid=OLD))
+        world.apply(make.streams(make.at(1), *streams, pid=OLD))
+        detector = DrainSurvivor(nothing_known)
+        ask(detector, world, 2)
+        assert sum(one.count for one in ask(detector, world, 20)) == count
