@@ -27,6 +27,11 @@ class Aim:
     reached: bool | None
 
 
+def if_so(reached: bool, did_work: bool) -> bool | None:
+    """Not to be told where the machine was too slow for the work."""
+    return reached if did_work else None
+
+
 def table(aims: Sequence[Aim]) -> str:
     said = {True: "yes", False: "no", None: "not to be told here"}
     rows = [[aim.what, aim.to_reach, aim.measured, said[aim.reached]] for aim in aims]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench import processes
-from bench.aims import Aim
+from bench.aims import Aim, if_so
 from bench.crowd import crowd
 from bench.table import tabulate
 from bench.tools import attached, live, record
@@ -115,7 +115,7 @@ def aims(found: Consumer) -> list[Aim]:
             f"consumer CPU at {PER_S:,.0f} connections/s, live view on",
             f"under {MOST_LIVE:.0%}",
             f"{found.live_share:.1%} at {found.live_per_s:,.0f}/s, two flows each",
-            found.live_share < MOST_LIVE and found.live_per_s > 0.95 * PER_S,
+            if_so(found.live_share < MOST_LIVE, found.live_per_s > 0.95 * PER_S),
         ),
     ]
 
