@@ -74,6 +74,7 @@ class StaleBind:
         self._limits = thresholds
         self._memory = Memory()
         self._first: dict[tuple[int, int], int] = {}
+        self._began_ns: int | None = None
 
     def observe(self, world: World) -> Iterable[Finding]:
         suspects = list(_stale(world))
@@ -84,7 +85,8 @@ class StaleBind:
             if self._lasts(world, one):
                 by_holder.setdefault(one.holder.pid, []).append(one)
         findings = [self._finding(world, found) for _, found in sorted(by_holder.items())]
-        findings += taken_ports.findings(world, self._memory, self.slug)
+        self._began_ns = self._began_ns or world.now_ns
+        findings += taken_ports.findings(world, self._memory, self.slug, self._began_ns)
         self._memory.keep(finding.subject for finding in findings)
         return findings
 

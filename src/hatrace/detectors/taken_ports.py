@@ -11,6 +11,7 @@ refuses; every socket with that local port, and who holds it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from hatrace.detectors import steps, words
 from hatrace.detectors.caveats import caveat
@@ -29,15 +30,17 @@ RANGE = "net.ipv4.ip_local_port_range"
 RESERVED = "net.ipv4.ip_local_reserved_ports"
 
 
-def findings(world: World, memory: Memory, slug: str) -> Iterable[Finding]:
-    """One for each bind that cannot be made."""
+def findings(world: World, memory: Memory, slug: str, began_ns: int) -> Iterable[Finding]:
+    """One for each bind that cannot be made; ``began_ns``: the first look."""
     groups: dict[tuple[int, bytes, int], list[TakenPort]] = {}
     for one in world.taken_ports:
         if one.wanted_by in world.processes:
             key = one.wanted_by, one.bind.address, one.bind.port
             groups.setdefault(key, []).append(one)
     for key in sorted(groups):
-        yield _finding(world, memory, slug, world.processes[key[0]], groups[key])
+        found = _finding(world, memory, slug, world.processes[key[0]], groups[key])
+        early = found.since_ns - began_ns <= FIRST_NS
+        yield replace(found, preexisting=found.count) if early else found
 
 
 def _finding(
@@ -45,7 +48,7 @@ def _finding(
 ) -> Finding:
     where = _where(taken[0])
     subject = memory.subject(f"{where} taken", worker.pid)
-    failed, since_ns = _failed(world, worker), memory.since(subject, world.now_ns)
+    failed = _failed(world, worker)
     return Finding(
         slug=slug,
         subject=subject,
@@ -53,9 +56,8 @@ def _finding(
         confidence=Confidence.CERTAIN,
         claim=_claim(worker, taken, failed),
         at_ns=world.now_ns,
-        since_ns=since_ns,
+        since_ns=memory.since(subject, world.now_ns),
         count=len(taken),
-        preexisting=len(taken) if since_ns - world.info.started_ns <= FIRST_NS else 0,
         evidence=(*(_evidence(one) for one in taken), *quotes(world, [where])),
         cause="an ephemeral source port that looks like a bind: the kernel gave it to an outgoing"
         " connection before HAProxy could bind it",

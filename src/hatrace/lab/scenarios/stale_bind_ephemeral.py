@@ -54,7 +54,7 @@ def play(stage: Stage, binary: Path | None) -> Running:
 
 
 def source_ports(stage: Stage, port: int) -> list[int]:
-    """Of the sessions to a server, in a network that is HAProxy's alone; checks are over at once."""
+    """Of the sessions to a server, in a network of HAProxy's own; checks are over at once."""
     rows = stage.output(["ss", "-Htn", "state", "established", f"dport = :{port}"]).splitlines()
     return [int(row.split()[2].rpartition(":")[2]) for row in rows]
 
