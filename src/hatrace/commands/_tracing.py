@@ -91,6 +91,8 @@ class Tracing:
         self._limits = limits or Limits()
         self._cost = OwnCost(lambda: self._probes.bpf_cost(), bpf_stats)
         self._sockets, self._sockets_in_the_way = Finder(), Finder()
+        self._networks: dict[int, int | None] = {}
+        """Network namespaces of the processes followed."""
         self._waits = Waits()
         self._taken: tuple[TakenPort, ...] = ()
         self._taken_s = 0.0
@@ -243,9 +245,10 @@ class Tracing:
         own = host_counters()
         yield own
         yield from self._waits.look(own, None)
-        others = {namespace_of(pid): pid for pid in self._followed} if own.netns else {}
-        for netns, pid in others.items():
-            if netns not in (None, own.netns):
+        known = {pid: at for pid, at in self._networks.items() if pid in self._followed}
+        self._networks = known | {p: namespace_of(p) for p in self._followed - known.keys()}
+        for netns, pid in {netns: pid for pid, netns in self._networks.items()}.items():
+            if own.netns and netns not in (None, own.netns):
                 counters = host_counters(pid)
                 yield counters
                 yield from self._waits.look(counters, pid)

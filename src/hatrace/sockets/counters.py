@@ -8,6 +8,7 @@ So allocated minus in use counts held ghosts only where there is one namespace.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from hatrace.errors import HatraceError
@@ -15,6 +16,9 @@ from hatrace.model.event import HostCounters
 from hatrace.sockets.netlink import namespace_of, within
 
 _PROC = Path("/proc")
+_NET = _PROC / "sys/net/ipv4"
+_OWN = ("ip_local_port_range", "tcp_max_tw_buckets", "tcp_tw_reuse")
+"""Each network namespace has its own."""
 
 
 def host_counters(pid: int | None = None) -> HostCounters:
@@ -25,7 +29,8 @@ def host_counters(pid: int | None = None) -> HostCounters:
     net = _PROC / (str(pid) if pid is not None else "thread-self") / "net"
     tcp = sockstat(_text(net / "sockstat")).get("TCP", {})
     tcp6 = sockstat(_text(net / "sockstat6")).get("TCP6", {})
-    low, high = _pair(_sysctl(pid, "net/ipv4/ip_local_port_range"))
+    ports, buckets, reuse = _sysctls(pid)
+    low, high = _pair(ports)
     used, _free, most = _file_numbers()
     return HostCounters(
         at_ns=time.monotonic_ns(),
@@ -33,13 +38,13 @@ def host_counters(pid: int | None = None) -> HostCounters:
         tcp_alloc=tcp.get("alloc"),
         tcp_orphan=tcp.get("orphan"),
         tcp_time_wait=tcp.get("tw"),
-        max_orphans=_number(_sysctl(None, "net/ipv4/tcp_max_orphans")),
-        max_time_wait=_number(_sysctl(pid, "net/ipv4/tcp_max_tw_buckets")),
+        max_orphans=_number(_text(_NET / "tcp_max_orphans")),
+        max_time_wait=_number(buckets),
         port_low=low,
         port_high=high,
         file_used=used,
         file_max=most,
-        tw_reuse=_number(_sysctl(pid, "net/ipv4/tcp_tw_reuse")),
+        tw_reuse=_number(reuse),
         netns=namespace_of(pid if pid is not None else "thread-self"),
         listen_overflows=netstat(_text(net / "netstat")).get("TcpExt", {}).get("ListenOverflows"),
     )
@@ -78,12 +83,12 @@ def _text(path: Path) -> str:
         return ""
 
 
-def _sysctl(pid: int | None, name: str) -> str:
-    """A sysctl as the network namespace of ``pid`` has it: it shows that of the reader."""
+def _sysctls(pid: int | None) -> Sequence[str]:
+    """Those of `_OWN` as the network namespace of ``pid`` has them: that of who reads counts."""
     try:
-        return within(pid, lambda: _text(_PROC / "sys" / name))
+        return within(pid, lambda: [_text(_NET / name) for name in _OWN])
     except HatraceError:
-        return ""
+        return [""] * len(_OWN)
 
 
 def _number(text: str) -> int | None:
