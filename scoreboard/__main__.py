@@ -7,10 +7,11 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,11 @@ def main(arguments: Sequence[str]) -> int:
     done = list(trials(scenarios, versions, chosen.rounds, chosen.quick, max(chosen.jobs, 1)))
     told = about(arguments, versions, done)
     if chosen.earlier:
-        done = kept(json.loads(chosen.earlier.read_text())["trials"], done)
+        before = json.loads(chosen.earlier.read_text())
+        done = kept(before["trials"], done)
         versions = [one for one in haproxies(None) if one.series in {each.series for each in done}]
-        told = about(arguments, versions, done)
+        commands = (*before["about"]["earlier"], shlex.join(before["about"]["command"]))
+        told = replace(about(arguments, versions, done), earlier=commands)
     played = {one.scenario for one in done}
     page = render(told, done, {name: one for name, one in SCENARIOS.items() if name in played})
     print(page)

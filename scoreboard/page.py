@@ -43,6 +43,8 @@ class About:
     hatrace: str
     rungs: Sequence[str]
     haproxies: Sequence[HAProxy]
+    earlier: Sequence[str] = ()
+    """Commands of which rows were kept (`--with`)."""
 
     @property
     def sentence(self) -> str:
@@ -56,7 +58,8 @@ class About:
 def render(about: About, trials: Sequence[Trial], scenarios: Mapping[str, Scenario]) -> str:
     """The whole page."""
     series = [one.series for one in about.haproxies]
-    head = HEAD.format(command=shlex.join(about.command), about=about.sentence)
+    commands = "\n    ".join([*about.earlier, shlex.join(about.command)])
+    head = HEAD.format(command=commands, about=about.sentence)
     parts = [head, *_sections(trials, scenarios, series)]
     return "\n".join(parts).rstrip() + "\n"
 
