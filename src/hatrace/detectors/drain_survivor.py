@@ -41,6 +41,10 @@ class Thresholds:
     """A server that was out when hatrace came has been out for a while."""
     first_ns: int = 2 * SECOND_NS
     """HAProxy has answered all first questions by then."""
+    answer_ns: int = 5 * SECOND_NS
+    """So long an old worker is waited for, to say which of its connections have a session."""
+    moving_ns: int = 5 * SECOND_NS
+    """A connection on which a byte moved so lately is in use."""
     handover_ns: int = 15 * SECOND_NS
     """After a reload the old worker may serve out ordinary sessions."""
     sample: int = 20
@@ -65,6 +69,8 @@ class Survivor:
     flows: tuple[Flow, ...]
     streams: tuple[Stream, ...] = ()
     """As `show sess` of that worker last said."""
+    told: bool = False
+    """Whether it said so, of all its sessions."""
 
     @property
     def endpoint(self) -> str:
@@ -107,6 +113,8 @@ class DrainSurvivor:
         if one.old:
             retired = retired_ns(world, one.process)
             since = min(first_ns, retired) if retired is not None else first_ns
+            if not one.told and seen_ns < self._limits.answer_ns:
+                return False
             return world.now_ns - since >= self._limits.handover_ns
         early = first_ns - (self._began or first_ns) <= self._limits.first_ns
         adopted = early and one.preexisting == one.count
@@ -197,16 +205,17 @@ def _survivor(
         for stream in (told.streams if told is not None else ())
         if f"{stream.backend}/{stream.server}" in label.split(", ")
     )
-    if _pools(world, process, label):
-        count = min(count, len(streams))
-    if count <= 0:
-        return
     address, port = rows[0].address, rows[0].port
     flows = [
         flow
         for flow in world.open.values()
         if (flow.pid, flow.raddr, flow.rport) == (process.pid, address, port) and flow.held
     ]
+    if _pools(world, process, label):
+        moving = sum(flow.moved_ns > world.now_ns - THRESHOLDS.moving_ns for flow in flows)
+        count = min(count, max(len(streams), moving))
+    if count <= 0:
+        return
     rates = [world.rates[row.index].born for row in rows if row.index in world.rates]
     yield Survivor(
         process=process,
@@ -219,6 +228,7 @@ def _survivor(
         born_per_s=sum(rates),
         flows=tuple(sorted(flows, key=lambda flow: (flow.born_ns, flow.inode, flow.id))),
         streams=streams,
+        told=told is not None and told.complete,
     )
 
 
@@ -230,7 +240,7 @@ def _pools(world: World, process: Process, label: str) -> bool:
         return False
     servers = world.servers.get(process.pid, ())
     modes = {one.mode for one in servers if one.label in label.split(", ")}
-    return modes == {"http"} and told.at_ns > retired
+    return "tcp" not in modes and told.at_ns > retired
 
 
 # The wording -------------------------------------------------------------------------------

@@ -38,6 +38,10 @@ class Rhythm:
     newborn_s: float = 1.0
     """Age of a worker below which it is not asked: it may not listen yet."""
     sess_s: float = 5.0
+    old_after_s: float = 10.0
+    """Ordinary sessions of an old worker are over by then."""
+    old_sess_s: float = 60.0
+    """An old worker's `show sess`, which tells sessions from what lies idle in its pools."""
     fd_s: float = 30.0
     most_connections: int = 20_000
     """Above this `show sess` is not asked."""
@@ -129,17 +133,22 @@ class Questions:
             asked.servers_ns = time.monotonic_ns()
             self._ask_servers(process, asked)
 
-    def ask_old(self, process: Process) -> None:
-        """Which servers an old worker has: once, and only if it did not say so when it was the
-        current one.  Today's configuration may lack those that its sessions still go to."""
+    def ask_old(self, process: Process, retired_ns: int | None) -> None:
+        """Which servers an old worker has, once, and only if it did not say so when it was the
+        current one: today's configuration may lack those that its sessions still go to.  And
+        what it is doing for whom, after what is ordinary is over, now and then.
+        """
         asked = self._asked.setdefault(process.pid, _Asked())
-        if asked.labels or process.stopped or not self._asking.sockets(process.parent_pid):
+        if process.stopped or not self._asking.sockets(process.parent_pid):
             return
-        if _due(asked.servers_ns, self.rhythm.master_s):
+        if not asked.labels and _due(asked.servers_ns, self.rhythm.master_s):
             asked.servers_ns = time.monotonic_ns()
             answer = self._ask(process, "show servers state")
             if answer is not None and answer.complete:
                 self._tell(process, asked, servers.merged(parse.servers_state(answer.text), {}, {}))
+        age_ns = time.monotonic_ns() - (retired_ns or process.started_ns)
+        if age_ns >= self.rhythm.old_after_s * 1e9 and _due(asked.sess_ns, self.rhythm.old_sess_s):
+            asked.wants_sess = True
 
     def ask_confirmation(self, process: Process) -> None:
         """The dear questions, if they are wanted and may be asked."""

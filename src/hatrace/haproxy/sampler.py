@@ -161,11 +161,20 @@ class Sampler:
                 self._ask_master(process, now_ns)
             else:
                 if process.kind is Kind.OLD_WORKER:
-                    self._questions.ask_old(process)
+                    self._questions.ask_old(process, self._retired_ns(process))
                 self._questions.ask_confirmation(process)
         if self._check_events:
             self._follow_checks()
         self._read_logs()
+
+    def _retired_ns(self, old: Process) -> int | None:
+        """When its successor started."""
+        later = (
+            each.started_ns
+            for each in self._processes
+            if each.parent_pid == old.parent_pid and each.started_ns > old.started_ns
+        )
+        return min(later, default=None)
 
     def _read_logs(self) -> None:
         current = {one.pid for one in self._processes if one.kind in CURRENT}

@@ -29,6 +29,7 @@ def reloaded(*current: object) -> Table:
         ),
         make.servers(make.at(0), pid=OLD),
         make.servers(make.at(0), *current),  # type: ignore[arg-type]
+        make.streams(make.at(0), *(make.stream(f"0x{n}") for n in range(4)), pid=OLD),
     )
     world.apply(make.targets(make.at(0), make.data_target(5, pid=OLD, open=4)))
     return world
@@ -88,6 +89,22 @@ def test_sessions_of_an_old_worker_to_a_removed_server_are_named() -> None:
     (finding,) = ask(DrainSurvivor(nothing_known), world, 1)
     assert "although it is removed from the configuration" in finding.claim
     assert finding.subject == "be/s1 at 192.0.2.1:443"
+
+
+def test_an_old_worker_is_waited_for_to_say_which_of_them_have_a_session() -> None:
+    world = reloaded(make.server("s2", address="192.0.2.2", check_address="192.0.2.2"))
+    world.apply(make.streams(make.at(0), pid=OLD, complete=False))
+    detector = DrainSurvivor(nothing_known)
+    assert not ask(detector, world, 1)
+    assert ask(detector, world, 7)
+
+
+def test_connections_in_the_pool_of_an_old_worker_are_none() -> None:
+    """Asked as an old worker only, it has not said its backends' modes."""
+    world = reloaded(make.server("s2", address="192.0.2.2", check_address="192.0.2.2"))
+    world.apply(make.servers(make.at(0), make.server(mode=None), pid=OLD))
+    world.apply(make.streams(make.at(0), pid=OLD))
+    assert not ask(DrainSurvivor(nothing_known), world, 30)
 
 
 def test_sessions_of_an_old_worker_to_a_server_that_serves_are_ordinary() -> None:
