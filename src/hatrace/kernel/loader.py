@@ -61,7 +61,7 @@ class Loaded:
             os.close(fd)
 
 
-def load(order: Order, timeout_s: float = 60.0) -> Loaded | None:
+def load(order: Order, timeout_s: float = 180.0) -> Loaded | None:
     """Have a child do it; None where no BPF rung works here and none was named.
 
     Raises EnvironmentLacks with the child's reason.
@@ -71,6 +71,8 @@ def load(order: Order, timeout_s: float = 60.0) -> Loaded | None:
     try:
         child.link.send(json.dumps(asdict(order)).encode())
         data, fds, _, _ = socket.recv_fds(child.link, 1 << 16, 250)
+    except TimeoutError:
+        data, fds = json.dumps(_late(timeout_s)).encode(), []
     except OSError as error:
         data, fds = json.dumps({"what": "the BPF loader", "why": str(error)}).encode(), []
     finally:
@@ -79,6 +81,15 @@ def load(order: Order, timeout_s: float = 60.0) -> Loaded | None:
     if "what" in answer:
         raise EnvironmentLacks(answer["what"], answer["why"], answer.get("do", ""))
     return None if answer["rung"] == preflight.NETLINK else _sorted_out(answer, list(fds))
+
+
+def _late(timeout_s: float) -> dict[str, str]:
+    """Compiling takes seconds; on a host that is busy beyond measure it may take minutes."""
+    return {
+        "what": "the BPF programs were not ready in time",
+        "why": f"compiling and loading them took longer than {timeout_s:g} s",
+        "do": "try again (what is compiled is kept), or run with --rung netlink",
+    }
 
 
 def _last(lines: list[str]) -> str:
