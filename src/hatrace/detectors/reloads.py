@@ -8,6 +8,8 @@ from hatrace.model.topology import Kind, Process
 from hatrace.model.world import World
 
 CURRENT = (Kind.WORKER, Kind.STANDALONE)
+LOADING_NS = 60_000_000_000
+"""No configuration takes longer to load."""
 
 
 def old_workers(world: World) -> list[Process]:
@@ -36,6 +38,39 @@ def retired_ns(world: World, old: Process) -> int | None:
         and (one.parent_pid == old.parent_pid or Kind.STANDALONE in (one.kind, old.kind))
     ]
     return min(later, default=None)
+
+
+class Handovers:
+    """Since when each old worker has been told to leave: once its successor serves.
+
+    From 3.1 on a worker reads its configuration itself: it may be there for a minute, with many
+    certificates or on a busy host, before its master tells the old one.
+    """
+
+    def __init__(self) -> None:
+        self._began_ns: int | None = None
+        self._serves: dict[int, int] = {}
+
+    def look(self, world: World) -> None:
+        """Who answers its runtime API by now."""
+        self._began_ns = self._began_ns or world.now_ns
+        answers = {pid: info.at_ns for pid, info in world.infos.items() if pid in world.processes}
+        self._serves = {pid: self._serves.get(pid, at_ns) for pid, at_ns in answers.items()}
+
+    def since_ns(self, world: World, old: Process) -> int | None:
+        """``None``: no successor is known; now: it does not serve yet."""
+        started_ns = retired_ns(world, old)
+        began_ns = self._began_ns or world.now_ns
+        if started_ns is None or started_ns < began_ns - LOADING_NS or not self._serves:
+            return started_ns
+        later = [
+            at_ns
+            for pid, at_ns in self._serves.items()
+            if world.processes[pid].started_ns >= started_ns
+        ]
+        if later:
+            return max(started_ns, min(later))
+        return world.now_ns if world.now_ns - started_ns < LOADING_NS else started_ns
 
 
 def generation(one: Process) -> str:

@@ -20,7 +20,7 @@ from hatrace.detectors.caveats import caveat
 from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.memory import Memory
-from hatrace.detectors.reloads import CURRENT, current_workers, holding, retired_ns
+from hatrace.detectors.reloads import CURRENT, Handovers, current_workers, holding
 from hatrace.model.address import is_unspecified
 from hatrace.model.finding import Confidence, Evidence, Finding, Severity, Step
 from hatrace.model.flow import Flow, State
@@ -75,8 +75,10 @@ class StaleBind:
         self._memory = Memory()
         self._first: dict[tuple[int, int], int] = {}
         self._began_ns: int | None = None
+        self._handovers = Handovers()
 
     def observe(self, world: World) -> Iterable[Finding]:
+        self._handovers.look(world)
         suspects = list(_stale(world))
         seen = {(one.holder.pid, one.listener.inode) for one in suspects}
         self._first = {key: self._first.get(key, world.now_ns) for key in sorted(seen)}
@@ -99,8 +101,8 @@ class StaleBind:
             stood = settled and one.listener.preexisting
             wanted = self._limits.standing_ns if stood else self._limits.handover_ns
             return world.now_ns - first >= wanted
-        retired = retired_ns(world, one.holder)
-        since = min(first, retired) if retired is not None else first
+        retired = self._handovers.since_ns(world, one.holder)
+        since = retired if retired is not None else first
         return world.now_ns - since >= self._limits.handover_ns + _grace_ns(world, one.holder)
 
     def _finding(self, world: World, found: Sequence[Stale]) -> Finding:

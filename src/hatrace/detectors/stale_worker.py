@@ -18,7 +18,7 @@ from hatrace.detectors.caveats import caveat, unreadable
 from hatrace.detectors.growth import SECOND_NS, growth
 from hatrace.detectors.known import Known
 from hatrace.detectors.memory import Memory
-from hatrace.detectors.reloads import master_of, old_workers, retired_ns
+from hatrace.detectors.reloads import Handovers, master_of, old_workers
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Role
 from hatrace.model.event import Target
@@ -72,8 +72,10 @@ class StaleWorker:
         self._limits = thresholds
         self._memory = Memory()
         self._first: dict[int, int] = {}
+        self._handovers = Handovers()
 
     def observe(self, world: World) -> Iterable[Finding]:
+        self._handovers.look(world)
         old = old_workers(world)
         self._first = {one.pid: self._first.get(one.pid, world.now_ns) for one in old}
         families: dict[int, list[Stale]] = {}
@@ -92,7 +94,7 @@ class StaleWorker:
 
     def _stale(self, world: World, process: Process) -> Stale | None:
         """``None`` while its staying is still ordinary."""
-        retired = retired_ns(world, process)
+        retired = self._handovers.since_ns(world, process)
         since = retired if retired is not None else self._first[process.pid]
         configured = world.configured.get(process.pid)
         hard_stop = configured.hard_stop_after_ms if configured is not None else None

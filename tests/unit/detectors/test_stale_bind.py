@@ -200,3 +200,22 @@ def test_it_is_over_when_nothing_is_in_the_way() -> None:
     detector, world = StaleBind(nothing_known), taken(make.taken_port())
     assert ask(detector, world, 1)
     assert not ask(detector, world, 6, TakenPorts(make.at(6), ()))
+
+
+def test_a_successor_that_still_loads_has_taken_nothing_over() -> None:
+    """3.1 and later: the new worker is there long before it serves."""
+    detector = StaleBind(nothing_known)
+    world = world_with((OLD, 6, make.listener_flow(pid=OLD)))
+    world.apply(make.processes(make.at(0), make.process(OLD, started_ns=make.at(-600))))
+    assert not ask(detector, world, 0.5, make.info_sample(make.at(0.5), pid=OLD))
+    world.apply(
+        make.processes(
+            make.at(1),
+            make.process(OLD, Kind.OLD_WORKER, started_ns=make.at(-600)),
+            make.process(started_ns=make.at(1)),
+        )
+    )
+    assert not ask(detector, world, 40)
+    assert not ask(detector, world, 41, make.info_sample(make.at(41)))
+    assert not ask(detector, world, 50)
+    assert ask(detector, world, 54)
