@@ -83,7 +83,7 @@ def test_any_finding_is_false_where_nothing_leaks() -> None:
 
 
 def test_losses_are_summed_and_a_torn_run_is_seen() -> None:
-    assert judge(QUIET, [start(), end(ring_full=2, overwritten=3)]).lost == 5
+    assert judge(QUIET, [start(), end(ring_full=2, overwritten=3)]).lost == 2
     assert not judge(QUIET, [start()]).complete
 
 
