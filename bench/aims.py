@@ -6,8 +6,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bench.measure import Sample
-from bench.table import PEER, Spread, file_bytes, of_tool, per_operation_us, ratio, spread, tabulate
-from bench.tools import AGAIN, NOTHING
+from bench.table import (
+    PEER,
+    Spread,
+    file_bytes,
+    kept,
+    of_tool,
+    per_operation_us,
+    ratio,
+    spread,
+    tabulate,
+)
+from bench.tools import AGAIN
 
 RECORD = "hatrace record"
 OF_PEER, MOST_US = 1 / 20, 1.5
@@ -67,32 +77,31 @@ def _bpf_time(samples: Sequence[Sample]) -> list[Aim]:
 
 
 def _throughput(samples: Sequence[Sample]) -> list[Aim]:
-    kept, peers = (ratio(samples, tool, NOTHING, lambda one: one.rate) for tool in (RECORD, PEER))
-    if kept is None:
+    ours, peers = kept(samples, RECORD), kept(samples, PEER)
+    if ours is None:
         return []
-    lost, theirs = 1 - kept.median, 1 - peers.median if peers else None
+    lost, theirs = 1 - ours.median, 1 - peers.median if peers else None
     reached = None if theirs is None else lost <= LOST_OF_PEER * theirs and lost < MOST_LOST
     said = f"{lost:.1%}" + ("" if theirs is None else f"; `{PEER}` {theirs:.1%}")
     measured = f"{said} ({_noise(samples)})"
     to_reach = f"at most a tenth of what `{PEER}` costs, under {MOST_LOST:.0%}"
-    return [Aim("throughput lost in `loop`", to_reach, measured, reached)]
+    return [Aim("throughput lost in `loop`, per CPU time", to_reach, measured, reached)]
 
 
 def _requests_lost(work: str, samples: Sequence[Sample]) -> Aim:
     """Not to be told where two runs of nothing differ by more than what was lost."""
-    kept = ratio(samples, RECORD, NOTHING, lambda one: one.rate)
-    again = ratio(samples, AGAIN, NOTHING, lambda one: one.rate)
-    lost = 1 - kept.median if kept else 0.0
-    reached: bool | None = lost < MOST_REQUESTS_LOST
+    ours, again = kept(samples, RECORD), kept(samples, AGAIN)
+    lost = 1 - ours.median if ours else 0.0
+    reached = lost < MOST_REQUESTS_LOST if ours else None
     if again and again.low <= 1 - lost <= again.high and not reached:
         reached = None
     measured = f"{lost:.1%} ({_noise(samples)})"
     to_reach = f"under {MOST_REQUESTS_LOST:.0%}, within noise"
-    return Aim(f"HAProxy's requests/s lost in `{work}`", to_reach, measured, reached)
+    return Aim(f"HAProxy's requests/s lost in `{work}`, per CPU time", to_reach, measured, reached)
 
 
 def _noise(samples: Sequence[Sample]) -> str:
-    again = ratio(samples, AGAIN, NOTHING, lambda one: one.rate)
+    again = kept(samples, AGAIN)
     if again is None:
         return "noise not measured"
     return f"nothing again: {1 - again.high:+.1%} to {1 - again.low:+.1%}"

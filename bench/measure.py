@@ -28,6 +28,8 @@ class Sample:
     bpf_runs: int | None = None
     output_bytes: int | None = None
     """Of the file it wrote, which holds both runs."""
+    work_cpu_s: float | None = None
+    """CPU time of the process that was worked on, in the first run."""
     failure: str = ""
     """Why it did not start; then nothing was measured."""
 
@@ -50,7 +52,9 @@ def measure(work: Work, run: Run, tool: Tool, number: int, seconds: float) -> Sa
         with attached(tool) as running:
             if running is None:
                 done = run(seconds)
-                return Sample(work.name, tool.name, number, done.count, done.seconds)
+                return Sample(
+                    work.name, tool.name, number, done.count, done.seconds, work_cpu_s=done.cpu_s
+                )
             speed, cpu_s = _with_cpu(running, run, seconds)
             resident_bytes = processes.resident_bytes(running.session)
             counted, spent = _with_bpf(running, run, seconds)
@@ -68,6 +72,7 @@ def measure(work: Work, run: Run, tool: Tool, number: int, seconds: float) -> Sa
         spent.ns,
         spent.runs,
         running.output_bytes,
+        speed.cpu_s,
     )
 
 

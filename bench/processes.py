@@ -46,6 +46,11 @@ def cpu_s(session: int) -> float:
     return sum(int(time) for fields in stats for time in fields[11:15]) / TICKS
 
 
+def own_cpu_s(pid: int) -> float:
+    """User and system time of one process, what hooks do in its calls included."""
+    return sum(int(time) for time in _stat(pid)[11:13]) / TICKS
+
+
 def resident_bytes(session: int) -> int:
     stats = [_stat(pid) for pid in of_session(session)]
     return sum(int(fields[21]) for fields in stats if fields) * PAGE_BYTES

@@ -40,6 +40,20 @@ def per_operation_us(sample: Sample) -> float | None:
     return sample.bpf_ns / sample.counted / 1e3
 
 
+def work_cpu_us(sample: Sample) -> float | None:
+    """CPU time of the process that was worked on, for one operation."""
+    return sample.work_cpu_s / sample.count * 1e6 if sample.work_cpu_s and sample.count else None
+
+
+def kept(samples: Sequence[Sample], tool: str) -> Spread | None:
+    """Operations for the same CPU time of the work's process, of those beside nothing."""
+    return ratio(samples, tool, NOTHING, _per_cpu_s)
+
+
+def _per_cpu_s(sample: Sample) -> float | None:
+    return sample.count / sample.work_cpu_s if sample.work_cpu_s else None
+
+
 def runs_per_operation(sample: Sample) -> float | None:
     return sample.bpf_runs / sample.counted if sample.bpf_runs and sample.counted else None
 
@@ -88,14 +102,15 @@ def _row(samples: Sequence[Sample], tool: str) -> list[str]:
         return [tool, "cannot run here"]
     columns: list[tuple[Value, str]] = [
         (lambda sample: sample.rate, "{:,.0f}"),
+        (work_cpu_us, "{:.1f}"),
         (per_operation_us, "{:.2f}"),
         (runs_per_operation, "{:.1f}"),
         (own_cpu_us, "{:.1f}"),
         (resident_mb, "{:.0f}"),
     ]
     cells = [_cell(spread([value(sample) for sample in mine]), form) for value, form in columns]
-    kept = ratio(samples, tool, NOTHING, lambda sample: sample.rate)
-    return [tool, cells[0], _cell(kept, "{:.3f}"), *cells[1:]]
+    beside = ratio(samples, tool, NOTHING, lambda sample: sample.rate)
+    return [tool, cells[0], _cell(beside, "{:.3f}"), *cells[1:]]
 
 
 def _cell(value: Spread | None, pattern: str) -> str:
@@ -108,6 +123,7 @@ def render(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> str:
         "tool",
         f"{unit}s/s",
         "of nothing's",
+        f"work's CPU us/{unit}",
         f"BPF us/{unit}",
         f"runs/{unit}",
         f"own CPU us/{unit}",

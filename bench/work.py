@@ -9,8 +9,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from bench import processes
 
 HERE = Path(__file__).parent
 LOOP_COMM = "hatrace-loop"
@@ -26,6 +28,8 @@ class Done:
 
     count: int
     seconds: float
+    cpu_s: float | None = None
+    """Of the process that was worked on, hooks and all: it shakes less than the time does."""
 
 
 Run = Callable[[float], Done]
@@ -62,7 +66,16 @@ def _loop() -> Iterator[Run]:
                 count, took = answers.readline().split()
                 return Done(int(count), float(took))
 
-            yield run
+            yield _with_cpu(process.pid, run)
+
+
+def _with_cpu(pid: int, run: Run) -> Run:
+    def both(seconds: float) -> Done:
+        before_s = processes.own_cpu_s(pid)
+        done = run(seconds)
+        return replace(done, cpu_s=processes.own_cpu_s(pid) - before_s)
+
+    return both
 
 
 CONFIGURATION = f"""
@@ -118,7 +131,7 @@ def _haproxy(closing: bool) -> Callable[[], AbstractContextManager[Run]]:
             try:
                 _wait_for(FRONT_PORT)
                 _wrk(1, closing)  # its checks have run, its pools are warm
-                yield lambda seconds: _wrk(seconds, closing)
+                yield _with_cpu(process.pid, lambda seconds: _wrk(seconds, closing))
             finally:
                 process.terminate()
                 process.wait()

@@ -16,7 +16,7 @@ from bench.tools import DidNotStart, Tool, attached
 def sample(tool: str, round_: int, rate: int, bpf_us: float | None = None) -> Sample:
     """One second of ``rate`` operations, each with so much time in BPF."""
     if bpf_us is None:
-        return Sample("loop", tool, round_, count=rate, seconds=1.0)
+        return Sample("loop", tool, round_, count=rate, seconds=1.0, work_cpu_s=1.0)
     return Sample(
         "loop",
         tool,
@@ -24,6 +24,7 @@ def sample(tool: str, round_: int, rate: int, bpf_us: float | None = None) -> Sa
         count=rate,
         seconds=1.0,
         cpu_s=0.5,
+        work_cpu_s=1.0,
         counted=1000,
         bpf_ns=int(bpf_us * 1000 * 1000),
         bpf_runs=6000,
@@ -79,12 +80,13 @@ def test_table() -> None:
     assert cells["nothing"] == [
         "20,000 (10,000-30,000)",
         "1.000 (1.000-1.000)",
+        "50.0 (33.3-100.0)",
         "-",
         "-",
         "-",
         "-",
     ]
-    assert cells["hatrace record"][2:5] == ["2.00 (1.50-3.00)", "6.0 (6.0-6.0)", "27.8 (16.7-52.6)"]
+    assert cells["hatrace record"][3:6] == ["2.00 (1.50-3.00)", "6.0 (6.0-6.0)", "27.8 (16.7-52.6)"]
     assert cells["tcpstates"][0] == "cannot run here"
     assert lines[-2] == "- tcpstates cannot run here: exit code 1: no tracefs"
     assert lines[-1] == "- BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's"
@@ -142,7 +144,9 @@ def test_aims_of_the_loop() -> None:
 
 def requests(kept: float, again: float) -> list[Sample]:
     rates = {"nothing": 1000.0, "hatrace record": 1000 * kept, "nothing again": 1000 * again}
-    return [Sample("close", tool, 0, round(rate), 1.0) for tool, rate in rates.items()]
+    return [
+        Sample("close", tool, 0, round(rate), 1.0, work_cpu_s=1.0) for tool, rate in rates.items()
+    ]
 
 
 @pytest.mark.parametrize(
