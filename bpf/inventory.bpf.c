@@ -232,6 +232,11 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 	read_kernel(f.comm, sizeof(f.comm), task->comm);
 	f.netns = ({ struct net *n = PEEK(sk, __sk_common.skc_net.net); PEEK(n, ns.inum); });
 	f.lport = PEEK(sk, __sk_common.skc_num);
+	if (!f.lport) { /* a ghost has given its port back; the copy still stands */
+		struct inet_sock *inet = (struct inet_sock *)sk;
+
+		f.lport = __builtin_bswap16(PEEK(inet, inet_sport));
+	}
 	f.rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
 	f.inode = inode_of(PEEK(sk, sk_socket));
 	peek_addresses(&f, sk);

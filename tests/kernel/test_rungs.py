@@ -425,7 +425,7 @@ class TestAdopted:
     ) -> None:
         sees("sockets older than hatrace: side, state, end")
         client, server, listener = pair(opened)
-        ghost_peer, ghost, _ = pair(opened)
+        ghost_peer, ghost, its_listener = pair(opened)
         reset(ghost_peer)
         probes = opened.enter_context(closing(attached(rung, ME)))
         outside, inside, waiting = (seen(probes, each) for each in (client, server, listener))
@@ -433,7 +433,9 @@ class TestAdopted:
         assert inside.flags & (Flag.CONNECTED | Flag.ACCEPTED) == Flag.ACCEPTED
         assert waiting.flags & Flag.LISTENER
         assert all(flow.flags & Flag.ADOPTED for flow in (outside, inside, waiting))
-        assert seen(probes, ghost).state == State.CLOSE
+        dead = seen(probes, ghost)
+        assert dead.state == State.CLOSE and dead.flags & Flag.ACCEPTED
+        assert dead.lport == its_listener.getsockname()[1]
         client.close()
         server.close()
         ends = {flow.id: flow for flow in ended(probes, 2)}
