@@ -26,7 +26,7 @@ from hatrace.detectors.check_groups import (
     leaks,
 )
 from hatrace.detectors.check_over import over
-from hatrace.detectors.growth import growth, total
+from hatrace.detectors.growth import LEAST_NS, growth, total
 from hatrace.detectors.halves import Shared
 from hatrace.detectors.known import Known, named
 from hatrace.detectors.matching import Matcher
@@ -124,7 +124,7 @@ def _growth(world: World, group: Group, over: Sequence[Flow]) -> Growth | None:
     if came:
         came += [flow for flow in group.flows if not flow.preexisting and flow not in over]
     times = [flow.connect_ns or flow.born_ns for flow in came]
-    return growth(times, world.info.started_ns, world.now_ns, group.interval_ns)
+    return growth(times, world.info.started_ns, world.now_ns, max(group.interval_ns, LEAST_NS))
 
 
 def _severity(leak: Leak, ahead: Forecast | None) -> Severity:

@@ -13,11 +13,15 @@ from hatrace.model.finding import Growth
 SECOND_NS = 1_000_000_000
 WINDOW_NS = 600 * SECOND_NS
 """Pieces older than that say nothing about how fast it grows now."""
+LEAST_NS = 2 * SECOND_NS
+"""Pieces that come together within this are one burst, and no rate."""
 STEP_NS = 10 * SECOND_NS
 """Without news the interval is counted in steps of this."""
 
 
-def growth(times_ns: Sequence[int], since_ns: int, now_ns: int, least_ns: int = 0) -> Growth | None:
+def growth(
+    times_ns: Sequence[int], since_ns: int, now_ns: int, least_ns: int = LEAST_NS
+) -> Growth | None:
     """The rate at which pieces came; ``None`` while too little has been seen.
 
     ``times_ns``: when each piece appeared that appeared under our eyes (not what was there

@@ -38,12 +38,13 @@ def test_it_falls_when_no_more_come() -> None:
 
 def test_a_burst_is_no_rate() -> None:
     times = [100 * S + n for n in range(20)]
-    assert growth(times, 0, 101 * S) is not None
-    assert growth(times, 0, 101 * S, least_ns=5 * S) is None
+    assert growth(times, 0, 101 * S) is None
+    assert growth(times, 0, 103 * S) is not None
+    assert growth(times, 0, 103 * S, least_ns=5 * S) is None
     assert growth(times, 0, 105 * S, least_ns=5 * S) == Growth(228.0, 5.0)
 
 
-def test_pieces_of_one_instant_give_no_rate_without_a_least_interval() -> None:
+def test_pieces_of_one_instant_give_no_rate_at_once() -> None:
     assert growth([100 * S, 100 * S], 0, 101 * S) is None
 
 
