@@ -121,7 +121,7 @@ def _boot(kernel: Kernel, rungs: str, tests: str, append: str = "", keep: bool =
         f"{result.seconds:.0f} s, exit code {result.code}"
     )
     LOGS.mkdir(parents=True, exist_ok=True)
-    if keep:
+    if keep and outcome.passed:  # else it died, or was interrupted
         _keep(outcome, append)
     log = _place(kernel, append, "log")
     log.write_text(f"{result.output}\n{result.console}")
