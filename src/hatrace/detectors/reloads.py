@@ -10,6 +10,8 @@ from hatrace.model.world import World
 CURRENT = (Kind.WORKER, Kind.STANDALONE)
 LOADING_NS = 60_000_000_000
 """No configuration takes longer to load."""
+FIRST_NS = 10_000_000_000
+"""By then who serves has answered hatrace's first question, on a busy host, too."""
 
 
 def old_workers(world: World) -> list[Process]:
@@ -68,6 +70,8 @@ class Handovers:
             for pid, at_ns in self._serves.items()
             if world.processes[pid].started_ns >= started_ns
         ]
+        if later and started_ns < began_ns and min(later) - began_ns < FIRST_NS:
+            return started_ns  # it answers since hatrace came
         if later:
             return max(started_ns, min(later))
         return world.now_ns if world.now_ns - started_ns < LOADING_NS else started_ns
