@@ -65,7 +65,7 @@ def _trouble(pid: int, error: OSError) -> Trouble:
         "proc",
         f"fds of process {pid} ({comm(pid) or '?'})",
         f"/proc/{pid}/fd: {error.strerror}",
-        "run hatrace as root (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH), in no user namespace",
+        "run hatrace as root (CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH) in the host's user namespace",
     )
 
 
