@@ -6,7 +6,7 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -46,6 +46,13 @@ def close_waits(pid: int) -> int:
     return rows.count(f"pid={pid},")
 
 
+def lost_for_good(losses: Mapping[str, int]) -> set[str]:
+    """An end that was told late (`overwritten`) is not lost, nor is a suspect beyond a scan's
+    most (`scan_truncated`: a storm), which is there at the next."""
+    kept = {"at_ns", "overwritten", "scan_truncated"}
+    return {name for name, count in losses.items() if count and name not in kept}
+
+
 @pytest.mark.parametrize("scenario", LEAKS, ids=[scenario.name for scenario in LEAKS])
 def test_a_leak_is_named_live_and_the_same_from_its_capture(
     scenario: Scenario, tmp_path: Path
@@ -62,9 +69,7 @@ def test_a_leak_is_named_live_and_the_same_from_its_capture(
     assert waited_ns <= (3 * scenario.interval_s + ATTACH_S) * SECOND_NS
     causes = [row["finding"]["cause"] for row in live.findings()]
     assert any(the_cause(scenario).lower() in cause.lower() for cause in causes), causes
-    lost = live.rows[-1]["losses"]
-    # An end that was told late (`overwritten`) is not lost.
-    assert sum(lost.values()) - lost["at_ns"] - lost["overwritten"] == 0
+    assert lost_for_good(live.rows[-1]["losses"]) == set()
     replayed = run("replay", "--json", str(capture))
     assert finding_lines(replayed) == finding_lines(live)
     assert replayed.code == live.code
@@ -105,8 +110,7 @@ def scope(running: Running) -> list[str]:
 def test_healthy_load_with_reloads_gives_no_finding_and_no_loss(healthy: Running) -> None:
     ended = run("live", *scope(healthy), "-d", "25s", "--json")
     assert (ended.code, ended.findings(), ended.errors) == (0, [], "")
-    losses = ended.rows[-1]["losses"]
-    assert {name for name, count in losses.items() if count} == {"at_ns"}
+    assert lost_for_good(ended.rows[-1]["losses"]) == set()
 
 
 def test_a_standing_leak_is_named_at_once_and_as_older_than_hatrace(leaking: Running) -> None:
