@@ -172,7 +172,11 @@ class Hatrace:
         kinds = {"prog_id": _PROG_BY_ID, "map_id": _MAP_BY_ID, "link_id": _LINK_BY_ID}
         found = set()
         for entry in Path(f"/proc/{self.pid}/fdinfo").iterdir():
-            for name, number in re.findall(r"^(\w+):\s+(\d+)", entry.read_text(), re.MULTILINE):
+            try:
+                text = entry.read_text()
+            except FileNotFoundError:  # it works: files come and go, those of BPF stay
+                continue
+            for name, number in re.findall(r"^(\w+):\s+(\d+)", text, re.MULTILINE):
                 if name in kinds:
                     found.add((kinds[name], int(number)))
         return found
