@@ -31,7 +31,7 @@ from hatrace.model.finding import (
     Severity,
     Step,
 )
-from hatrace.model.topology import Process
+from hatrace.model.topology import Process, Server
 from hatrace.model.world import World
 
 
@@ -51,6 +51,8 @@ class Thresholds:
 THRESHOLDS = Thresholds()
 TIME_WAIT_S = 60
 """TCP_TIMEWAIT_LEN, include/net/tcp.h: fixed."""
+FIRST_NS = 2 * SECOND_NS
+"""What is in TIME_WAIT so early was there before hatrace, nearly all of it."""
 Remote = tuple[int, bytes, int]
 """Network namespace, address, port."""
 
@@ -61,11 +63,15 @@ class Crowd:
 
     remote: Remote
     rows: tuple[Target, ...]
-    """Those with most open connections first."""
+    """Those with most open connections first; none, if no connection was seen while open."""
     waiting: int
     """In TIME_WAIT."""
     ports: int
     """How many there are."""
+    pid: int
+    """Who has most of them, or else a HAProxy that has a server there."""
+    label: str
+    """What is there."""
 
     @property
     def used(self) -> int:
@@ -89,9 +95,12 @@ class PortPressure:
         self._limits = thresholds
         self._memory = Memory()
         self._past: dict[Remote, list[tuple[int, int]]] = {}
+        self._found: dict[Remote, int] = {}
+        """In TIME_WAIT at the first look, within the first minute."""
 
     def observe(self, world: World) -> Iterable[Finding]:
         crowds = [one for one in _crowds(world) if one.used >= self._limits.notice * one.ports]
+        self._found = self._still_waiting(world, crowds)
         self._past = {one.remote: self._past.get(one.remote, []) for one in crowds}
         findings = [self._finding(world, one) for one in crowds]
         self._memory.keep(finding.subject for finding in findings)
@@ -100,7 +109,8 @@ class PortPressure:
     def _finding(self, world: World, one: Crowd) -> Finding:
         rate = self._growth(one.remote, world.now_ns, one.used)
         subject = self._memory.subject(one.where, one.remote[0])
-        owner = world.processes.get(one.rows[0].pid)
+        owner = world.processes.get(one.pid)
+        adopted = sum(min(row.adopted, row.open) for row in one.rows)
         return Finding(
             slug=self.slug,
             subject=subject,
@@ -110,7 +120,7 @@ class PortPressure:
             at_ns=world.now_ns,
             since_ns=self._memory.since(subject, world.now_ns),
             count=one.used,
-            preexisting=sum(min(row.adopted, row.open) for row in one.rows),
+            preexisting=adopted + self._found.get(one.remote, 0),
             evidence=tuple(_evidence(world, one)),
             growth=rate,
             forecast=self._forecast(one, rate),
@@ -126,6 +136,16 @@ class PortPressure:
                 " further source address (`source`) has as many ports",
             ),
         )
+
+    def _still_waiting(self, world: World, crowds: Iterable[Crowd]) -> dict[Remote, int]:
+        """Of those that hatrace found, as many as may still wait."""
+        age_ns = world.now_ns - world.info.started_ns
+        if age_ns <= FIRST_NS:
+            return {one.remote: one.waiting for one in crowds}
+        if age_ns > TIME_WAIT_S * SECOND_NS:
+            return {}
+        known = ((one, self._found.get(one.remote, 0)) for one in crowds)
+        return {one.remote: min(found, one.waiting) for one, found in known}
 
     def _forecast(self, one: Crowd, rate: Growth | None) -> Forecast:
         """What is in TIME_WAIT leaves after a minute: then as many come as go."""
@@ -166,13 +186,44 @@ def _crowds(world: World) -> Iterable[Crowd]:
     for row in sorted(world.targets.values(), key=lambda one: (-one.open, one.pid, one.index)):
         if not row.inbound:
             found.setdefault((row.netns, row.address, row.port), []).append(row)
-    for remote, rows in sorted(found.items()):
+    servers = _crowded_servers(world)
+    for remote in sorted(found.keys() | servers.keys()):
         host = network(world, remote[0])
         if host is None or host.port_low is None or host.port_high is None:
             continue
-        ports = host.port_high - host.port_low + 1
-        taking = tuple(row for row in rows if row.open) or tuple(rows[:1])
-        yield Crowd(remote, taking, _waiting(world, host, remote), ports)
+        ports, waiting = host.port_high - host.port_low + 1, _waiting(world, host, remote)
+        if rows := found.get(remote):
+            taking = tuple(row for row in rows if row.open) or tuple(rows[:1])
+            label = world.target_attribution(taking[0]).label
+            yield Crowd(remote, taking, waiting, ports, taking[0].pid, label)
+        else:
+            pid, server = servers[remote]
+            yield Crowd(remote, (), waiting, ports, pid, server.label)
+
+
+def _crowded_servers(world: World) -> dict[Remote, tuple[int, Server]]:
+    """Where connections wait and HAProxy has a server, with the worker that says so: all of them
+    may have come and gone between two looks, or before hatrace."""
+    waiting = {
+        (netns, address, port)
+        for netns, said in world.time_waits.items()
+        for address, port, _ in said.rows
+    }
+    found: dict[Remote, tuple[int, Server]] = {}
+    for pid, server in _servers(world) if waiting else ():
+        netns = world.processes[pid].netns
+        for address, port in (
+            (server.address, server.port),
+            (server.check_address, server.check_port),
+        ):
+            if netns is not None and address is not None and (netns, address, port) in waiting:
+                found.setdefault((netns, address, port), (pid, server))
+    return found
+
+
+def _servers(world: World) -> Iterable[tuple[int, Server]]:
+    for pid in sorted(world.servers.keys() & world.processes.keys()):
+        yield from ((pid, server) for server in world.servers[pid])
 
 
 def _waiting(world: World, host: HostCounters, remote: Remote) -> int:
@@ -189,18 +240,25 @@ def _waiting(world: World, host: HostCounters, remote: Remote) -> int:
 
 def _claim(world: World, one: Crowd) -> str:
     owners = ", ".join(
-        f"{words.number(row.open)} of pid {row.pid} ({world.comm(row.pid) or 'unknown'})"
-        for row in one.rows[:3]
+        f"{words.number(row.open)} of {_process(world, row.pid)}" for row in one.rows[:3]
     )
-    label = world.target_attribution(one.rows[0]).label
-    whose = f" ({label})" if label else ""
+    whose = f" ({one.label})" if one.label else ""
     taken = f"{words.number(one.used)} of {words.number(one.ports)} source ports towards"
     if not one.waiting:
         return f"{taken} {one.where}{whose} are taken by open connections: {owners}"
+    if one.waiting == one.used:
+        return (
+            f"{taken} {one.where}{whose} are taken, all by connections in TIME_WAIT;"
+            f" who connects there is {_process(world, one.pid)}"
+        )
     return (
         f"{taken} {one.where}{whose} are taken: {words.number(one.waiting)} by connections in"
         f" TIME_WAIT, the others by open ones: {owners}"
     )
+
+
+def _process(world: World, pid: int) -> str:
+    return f"pid {pid} ({world.comm(pid) or 'unknown'})"
 
 
 def _cause(one: Crowd) -> str:

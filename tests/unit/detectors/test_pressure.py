@@ -87,6 +87,26 @@ def test_ports_in_time_wait_are_taken_too() -> None:
     assert finding.evidence[-1].state == "TIME_WAIT"
 
 
+def test_ports_of_connections_that_nobody_saw_open() -> None:
+    """All came and went before hatrace, or between two looks of the netlink rung."""
+    world = table(
+        make.processes(make.at(0), make.process(netns=NETNS)),
+        make.host(make.at(0), port_low=40_000, port_high=40_099, netns=NETNS),
+    )
+    detector, address = PortPressure(nothing_known), make.address(make.SERVER)
+    elsewhere = (make.address("198.51.100.1"), 443, 90)
+    rows = ((address, make.SERVICE_PORT, 90), elsewhere)
+    (finding,) = ask(detector, world, 1, TimeWaits(make.at(1), NETNS, rows))
+    assert (finding.count, finding.preexisting) == (90, 90)
+    assert "90 of 100 source ports towards 192.0.2.1:443 (be/s1) are taken, all" in finding.claim
+    assert "who connects there is pid 100 (haproxy)" in finding.claim
+    row = (address, make.SERVICE_PORT, 80)
+    (finding,) = ask(detector, world, 30, TimeWaits(make.at(30), NETNS, (row,)))
+    assert (finding.count, finding.preexisting) == (80, 80)
+    (finding,) = ask(detector, world, 61)
+    assert (finding.count, finding.preexisting) == (80, 0)
+
+
 def test_ports_that_may_be_reused_in_time_wait_are_not() -> None:
     assert not ask(PortPressure(nothing_known), busy(tw_reuse=1), 1)
     assert not ask(PortPressure(nothing_known), busy(tw_reuse=2, address="127.0.0.9"), 1)
