@@ -44,6 +44,11 @@ class Thresholds:
     """At least so many looks, none of which saw it shorter than the one before."""
     full_ns: int = 2 * SECOND_NS
     """Full, SYNs are dropped already: there is less time to wait."""
+    full_known_ns: int = SECOND_NS * 9 // 10
+    """The same where HAProxy's check has timed out, which took longer, or the process is stopped:
+    at the third of the first looks, half a second apart."""
+    first_ns: int = 2 * SECOND_NS
+    """What stood so early was there before hatrace."""
 
 
 THRESHOLDS = Thresholds()
@@ -115,7 +120,8 @@ class NotAccepting:
         known = gave_no_answer(world, listener)
         least_ns = self._limits.known_ns if known else self._limits.stands_ns
         stood = world.now_ns - one.since_ns >= max(least_ns, pause_ns)
-        full = full_ns >= max(self._limits.full_ns, pause_ns)
+        least_full_ns = self._limits.full_known_ns if known else self._limits.full_ns
+        full = full_ns >= max(least_full_ns, pause_ns)
         return full or (stood and one.looks >= self._limits.looks)
 
     def _finding(self, world: World, one: Flow, standing: Standing) -> Finding:
@@ -126,6 +132,7 @@ class NotAccepting:
         checks = checks_of(world, one)
         process = world.processes.get(one.pid)
         subject = self._memory.subject(one.local, one.pid)
+        early = standing.since_ns <= world.info.started_ns + self._limits.first_ns
         return Finding(
             slug=self.slug,
             subject=subject,
@@ -137,6 +144,7 @@ class NotAccepting:
             at_ns=world.now_ns,
             since_ns=self._memory.since(subject, world.now_ns),
             count=one.unread_bytes,
+            preexisting=standing.first if early else 0,
             evidence=(
                 *_evidence(world, one, checks),
                 *(quotes(world, [server.label for server in checks]) if checks else ()),

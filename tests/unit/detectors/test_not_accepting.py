@@ -47,6 +47,17 @@ def test_a_full_one_is_critical_within_two_seconds() -> None:
     assert "it is full" in finding.claim
 
 
+def test_a_full_one_whose_checks_time_out_has_been_so_for_longer() -> None:
+    assert not watch([65, 65])
+    (finding,) = watch([65, 67], checked("L4TOUT"))
+    assert (finding.count, finding.preexisting) == (67, 65)
+
+
+def test_what_fills_while_hatrace_watches_is_new() -> None:
+    (finding,) = watch([0, 0, 0, 65, 65, 65])
+    assert (finding.count, finding.preexisting) == (65, 0)
+
+
 def test_a_busy_process_is_silent() -> None:
     assert not watch([3, 9, 2, 8, 1, 7, 3, 12, 1, 5, 9, 2] * 5)
 
