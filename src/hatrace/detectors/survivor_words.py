@@ -1,0 +1,114 @@
+"""The wording of drain-survivor: what is still open to a server that is out, why, what to do."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+
+from hatrace.detectors import steps, words
+from hatrace.detectors.reloads import generation
+from hatrace.detectors.survivors import Survivor
+from hatrace.model.event import Stream
+from hatrace.model.finding import Evidence, Step
+from hatrace.model.topology import Level
+from hatrace.model.world import World
+
+
+def claim(one: Survivor) -> str:
+    why = "removed from the configuration" if one.out == "removed" else f"in {one.out}"
+    return words.sentence(
+        [
+            f"{words.several(one.count, 'connection')} of {generation(one.process)} to"
+            f" {one.label} ({one.endpoint}) {'is' if one.count == 1 else 'are'} open, although"
+            f" it is {why}",
+            f"new ones are still made: {words.rate(one.born_per_s)} per second"
+            if one.born_per_s > 0
+            else "",
+        ]
+    )
+
+
+def cause(one: Survivor) -> str:
+    if one.old:
+        return (
+            "sessions of an old worker: commands at the stats socket reach only the newest"
+            " process, which neither lists nor ends them"
+        )
+    return (
+        "maintenance stops new sessions only; those that were there go on until they end, or"
+        " until `shutdown sessions server`, which in no version reaches half-closed ones"
+    )
+
+
+def ruled_out(one: Survivor) -> Iterable[str]:
+    if one.born_per_s <= 0:
+        yield "new traffic: no connection was made to it since the last look"
+    yield "health checks: a server in maintenance is not checked, an old worker checks nothing"
+
+
+def evidence(world: World, one: Survivor, sample: int) -> Iterable[Evidence]:
+    yield Evidence(
+        what="process",
+        pid=one.process.pid,
+        comm=one.process.comm,
+        remote=one.endpoint,
+        condition=generation(one.process),
+        note=f"{words.several(one.count, 'connection')} open to {one.label}, {one.out}",
+    )
+    behind = {stream.back_fd: stream for stream in one.streams if stream.back_fd is not None}
+    shown = one.flows[: sample - 1]
+    for flow in shown:
+        held = [holder.fd for holder in world.holders(flow.inode) if holder.pid == flow.pid]
+        fd = min(held, default=None)
+        stream = behind.pop(fd, None) if fd is not None else None
+        yield Evidence.of(flow, world.now_ns, fd, _client(stream) if stream else "")
+    for fd, stream in list(behind.items())[: max(sample - 1 - len(shown), 0)]:
+        yield Evidence(
+            what="tcp",
+            pid=one.process.pid,
+            comm=one.process.comm,
+            fd=fd,
+            remote=one.endpoint,
+            condition="session",
+            age_s=stream.age_ms / 1000 if stream.age_ms is not None else None,
+            note=_client(stream),
+        )
+
+
+def _client(stream: Stream) -> str:
+    """The other half of a session."""
+    front = f" (fd {stream.front_fd})" if stream.front_fd is not None else ""
+    return f"for client {stream.source}{front} of {stream.frontend}"
+
+
+def _sessions(world: World, one: Survivor) -> str:
+    """`show sess`, only its lines; an address that two servers share has several labels."""
+    command = steps.ask(world, one.process.pid, "show sess")
+    backend, _, server = one.label.partition("/")
+    if not command or ", " in one.label:
+        return command
+    return f"{command} | grep -F {shlex.quote(f'be={backend} srv={server} ')}"
+
+
+def next_steps(world: World, one: Survivor) -> Iterable[Step]:
+    pid = one.process.pid
+    yield Step("see them", steps.sockets_to(one.process, one.address, one.port))
+    if one.old or one.out == "removed":
+        yield Step("see whose they are", _sessions(world, one))
+    if not one.old and one.out != "removed":
+        yield Step(
+            "end its sessions in that worker",
+            steps.ask(world, pid, f"shutdown sessions server {one.label}", Level.ADMIN),
+        )
+    if one.out != "removed":
+        yield Step(
+            "or all of it step by step, verified in the kernel", f"hatrace drain {one.label}"
+        )
+    if one.old:
+        # An old worker refuses `shutdown sessions server`: "Proxy is disabled." (2.2 to 3.2).
+        yield Step("or end the old worker with all its sessions", f"hatrace retire {pid}")
+        yield Step("for the next time: `hard-stop-after` in the global section")
+    yield Step(
+        "destroy the sockets in the kernel (needs CONFIG_INET_DIAG_DESTROY)",
+        steps.inside(one.process, f"ss -tK dst {one.endpoint}"),
+    )

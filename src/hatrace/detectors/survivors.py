@@ -1,0 +1,137 @@
+"""What one worker still has open to a server that takes no traffic: in maintenance, or gone.
+
+By the targets' totals and the suspects of the latest scan; the sessions behind them as
+`show sess` of that worker last said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from hatrace.detectors.growth import SECOND_NS
+from hatrace.detectors.reloads import CURRENT, current_workers, retired_ns
+from hatrace.model.address import endpoint
+from hatrace.model.attribution import Role
+from hatrace.model.event import Stream, Target
+from hatrace.model.flow import Flow
+from hatrace.model.topology import Process, Server
+from hatrace.model.world import World
+
+MOVING_NS = 5 * SECOND_NS
+"""A connection on which a byte moved so lately is in use."""
+MAPPED = 0
+"""Port of a server whose sessions go to the port that the client asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Survivor:
+    """What one worker still has open to one server that is out."""
+
+    process: Process
+    label: str
+    address: bytes
+    port: int
+    out: str
+    """Why the server takes no traffic: its status, or ``removed``."""
+    count: int
+    preexisting: int
+    born_per_s: float
+    flows: tuple[Flow, ...]
+    streams: tuple[Stream, ...] = ()
+    """As `show sess` of that worker last said."""
+    told: bool = False
+    """Whether it said so, of all its sessions."""
+
+    @property
+    def endpoint(self) -> str:
+        return endpoint(self.address, self.port)
+
+    @property
+    def old(self) -> bool:
+        return self.process.kind not in CURRENT
+
+
+def survivors(world: World) -> Iterable[Survivor]:
+    """Open connections of any worker to servers that are out, in a stable order."""
+    current = {
+        (server.address, server.port): server
+        for worker in current_workers(world)
+        for server in world.servers.get(worker.pid, ())
+    }
+    if not current:
+        return
+    taking = {
+        (server.address, server.port)
+        for worker in current_workers(world)
+        for server in world.servers.get(worker.pid, ())
+        if not (server.status or "").startswith("MAINT")
+    }
+    rows: dict[tuple[int, bytes, int], list[Target]] = {}
+    for row in world.targets.values():
+        process = world.processes.get(row.pid)
+        if row.inbound or row.open <= 0 or process is None:
+            continue
+        if not taking.isdisjoint({(row.address, row.port), (row.address, MAPPED)}):
+            continue
+        rows.setdefault((row.pid, row.address, row.port), []).append(row)
+    for (pid, address, port), found in sorted(rows.items()):
+        process, server = world.processes[pid], current.get((address, port))
+        if server is None and not _was_server(world, found):
+            continue
+        yield from _survivor(world, process, server, found)
+
+
+def _was_server(world: World, rows: Sequence[Target]) -> bool:
+    """Whether this was a server's address before, as the table remembers."""
+    return any(world.target_attribution(row).role is Role.SERVER for row in rows)
+
+
+def _survivor(
+    world: World, process: Process, server: Server | None, rows: Sequence[Target]
+) -> Iterable[Survivor]:
+    idle = (server.idle_connections or 0) if server is not None and process.kind in CURRENT else 0
+    count = sum(row.open for row in rows) - idle
+    label = server.label if server is not None else world.target_attribution(rows[0]).label
+    told = world.streams.get(process.pid)
+    streams = tuple(
+        stream
+        for stream in (told.streams if told is not None else ())
+        if f"{stream.backend}/{stream.server}" in label.split(", ")
+    )
+    address, port = rows[0].address, rows[0].port
+    flows = [
+        flow
+        for flow in world.open.values()
+        if (flow.pid, flow.raddr, flow.rport) == (process.pid, address, port) and flow.held
+    ]
+    if _pools(world, process, label):
+        moving = sum(flow.moved_ns > world.now_ns - MOVING_NS for flow in flows)
+        count = min(count, max(len(streams), moving))
+    if count <= 0:
+        return
+    rates = [world.rates[row.index].born for row in rows if row.index in world.rates]
+    yield Survivor(
+        process=process,
+        label=label,
+        address=address,
+        port=port,
+        out=(server.status or "MAINT") if server is not None else "removed",
+        count=count,
+        preexisting=min(count, sum(row.adopted for row in rows)),
+        born_per_s=sum(rates),
+        flows=tuple(sorted(flows, key=lambda flow: (flow.born_ns, flow.inode, flow.id))),
+        streams=streams,
+        told=told is not None and told.complete,
+    )
+
+
+def _pools(world: World, process: Process, label: str) -> bool:
+    """Whether all but the streams of an old worker's `show sess` are idle connections of a pool,
+    of which it never lets go of the last (seen in 2.2 and 2.6)."""
+    told, retired = world.streams.get(process.pid), retired_ns(world, process)
+    if process.kind in CURRENT or told is None or not told.complete or retired is None:
+        return False
+    servers = world.servers.get(process.pid, ())
+    modes = {one.mode for one in servers if one.label in label.split(", ")}
+    return "tcp" not in modes and told.at_ns > retired
