@@ -22,6 +22,7 @@ from bench.tools import Tool, attached, record
 from bench.work import Done
 from hatrace.capture.reader import read
 from hatrace.model.event import Event, Finished, Losses, Open, Targets
+from hatrace.model.finding import Change
 from hatrace.model.flow import LAYOUT
 
 SETTLE_S = 4.0
@@ -42,12 +43,13 @@ class Storm:
     recorded: int
     lost: int
     named: int
-    """The most sockets that findings count together."""
+    """Sockets that open findings of `unreleased-accept` count: the ends that were left dead."""
     cpu_s: float
     resident_bytes: int
     file_bytes: int
 
 
+LEAK = "unreleased-accept"
 TINY_RESETS = 2_000
 """A scan reports 4,096 suspects one by one: each of these is seen to be named."""
 
@@ -91,7 +93,7 @@ def _told(path: Path, reset: Done, born: Done, cpu_s: float, resident_bytes: int
     totals = [event for event in events if isinstance(event, Targets)][-1]
     losses = [event for event in events if isinstance(event, Losses)][-1]
     finished = [event for event in events if isinstance(event, Finished)]
-    latest = {change.finding.key: change.finding.count for change in capture.findings}
+    latest = {change.finding.key: change for change in capture.findings}
     return Storm(
         reset,
         born,
@@ -99,7 +101,11 @@ def _told(path: Path, reset: Done, born: Done, cpu_s: float, resident_bytes: int
         sum(row.gone for row in totals.rows),
         sum(len(event.records) for event in finished) // LAYOUT.size,
         losses.total,
-        sum(latest.values()),
+        sum(
+            change.finding.count
+            for change in latest.values()
+            if change.finding.slug == LEAK and change.change is not Change.RESOLVED
+        ),
         cpu_s,
         resident_bytes,
         path.stat().st_size,
