@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from hatrace.kernel.rungs import LADDER
-
-if TYPE_CHECKING:
-    from vm.matrix import Outcome
+from vm.outcome import Outcome
 
 RUNGS = ("fentry", "kprobe", "cgroup")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from vm import guest, images, kernels, matrix, table
+from vm import outcome as outcomes
 from vm.__main__ import options
-from vm.matrix import Outcome, _read
+from vm.outcome import Outcome, _read
 
 ROOT = Path(__file__).parents[2]
 
@@ -130,14 +131,14 @@ def test_the_page() -> None:
 
 def test_outcomes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel's latest outcome is on the page, also when only others are run."""
-    monkeypatch.setattr(matrix, "LOGS", tmp_path)
+    monkeypatch.setattr(outcomes, "LOGS", tmp_path)
     one, two = outcome("5.10", fentry="yes"), outcome("6.1", cgroup="no")
     for each in (two, one, replace(two, passed=6)):
-        matrix._keep(each, "")
-    matrix._keep(one, matrix.LOCKDOWN)
-    assert [each.passed for each in matrix._kept("")] == [5, 6]
-    assert [each.kernel for each in matrix._kept(matrix.LOCKDOWN)] == [one.kernel]
-    assert next(matrix._kept("")).sees == one.sees
+        outcomes.keep(each, "")
+    outcomes.keep(one, matrix.LOCKDOWN)
+    assert [each.passed for each in outcomes.kept("")] == [5, 6]
+    assert [each.kernel for each in outcomes.kept(matrix.LOCKDOWN)] == [one.kernel]
+    assert next(outcomes.kept("")).sees == one.sees
 
 
 def test_the_committed_page_has_every_kernel_of_the_list() -> None:
