@@ -16,12 +16,11 @@ import pytest
 
 from hatrace.capture.reader import read
 from hatrace.haproxy.procfs import inner_pid, namespace
-from hatrace.kernel import preflight
-from hatrace.lab.stage import wait_until
 from hatrace.model.event import Processes
 from hatrace.sockets.counters import host_counters
 from hatrace.sockets.host_facts import host_facts
 from tests.kernel.boxed import FRONT, ORIGIN, Boxed, boxed
+from tests.kernel.cgroups import new_cgroup
 from tests.kernel.running import Hatrace, Row, run
 
 LOOPBACK = "ip link set lo up"
@@ -31,13 +30,8 @@ SET_PORTS = "echo {} {} >/proc/sys/net/ipv4/ip_local_port_range".format(*PORTS)
 
 @pytest.fixture(scope="module")
 def cgroup() -> Iterator[Path]:
-    mount = preflight.cgroup_mount()
-    assert mount is not None
-    folder = mount / f"hatrace-box-{os.getpid()}"
-    folder.mkdir()
-    yield folder
-    assert wait_until(lambda: not (folder / "cgroup.procs").read_text())
-    folder.rmdir()
+    with new_cgroup("box") as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""``hatrace lab`` as a user has it: the finding comes in time, and nothing stays behind."""
+"""``hatrace lab`` as a user has it: how it ends, and that nothing stays behind.
+
+Each scenario is played in test_live.
+"""
 
 from __future__ import annotations
 
@@ -19,8 +22,6 @@ from typing import Any
 
 import pytest
 
-from hatrace.lab.scenario import Scenario
-from hatrace.lab.scenarios import SCENARIOS
 from hatrace.lab.stage import wait_until
 
 LAB = [sys.executable, "-m", "hatrace", "lab"]
@@ -30,8 +31,6 @@ ENVIRONMENT = os.environ | {
     "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
     "TERM": "xterm-256color",
 }
-ATTACH_S = 3.0
-"""What starting and attaching may take beside the three intervals, on a busy machine."""
 
 
 @contextmanager
@@ -65,32 +64,12 @@ def remains() -> list[int]:
     return found
 
 
-leaking = [scenario for scenario in SCENARIOS.values() if scenario.expects]
-
-
-@pytest.mark.parametrize("scenario", leaking, ids=[scenario.name for scenario in leaking])
-def test_each_leak_is_named_within_three_intervals(scenario: Scenario) -> None:
-    assert scenario.expects
-    seconds = 3 * scenario.interval_s + ATTACH_S
-    with lab(scenario.name, "--json", "-d", f"{seconds}s") as process:
-        found = (row["finding"]["slug"] for row in lines(process) if row["type"] == "finding")
-        assert scenario.expects.slug in found, "the search ends with the first that is right"
-
-
 def test_a_finding_is_said_by_the_exit_code_and_nothing_is_lost() -> None:
     with lab("stream-leak", "--json", "-d", "12s") as process:
         last = list(lines(process))[-1]
         assert process.wait(60) == 1
     assert last["findings"] == 1
     assert last["losses"]["ring_full"] == 0
-
-
-def test_healthy_gives_no_finding() -> None:
-    """This one; `scripts/scoreboard` plays the look-alikes as well."""
-    with lab("healthy", "--json", "-d", "25s") as process:
-        rows = list(lines(process))
-        assert process.wait(60) == 0
-    assert [row for row in rows if row["type"] == "finding"] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

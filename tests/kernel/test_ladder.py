@@ -21,6 +21,7 @@ from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.lab.stage import wait_until
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.resources import bpf_dir
+from tests.kernel.cgroups import new_cgroup
 
 pytestmark = pytest.mark.kernel
 
@@ -146,15 +147,10 @@ def test_without_cgroup_v2() -> None:
 @pytest.fixture
 def part_of_cgroup_v2() -> Iterator[tuple[str, ...]]:
     """In a cgroup namespace, with nothing but its part of the tree mounted."""
-    top = preflight.cgroup_mount()
-    assert top is not None
-    folder = top / f"hatrace-part-{os.getpid()}"
-    folder.mkdir()
-    join = ("sh", "-c", f'echo 0 >{folder}/cgroup.procs && exec "$@"', "sh")
-    mounts = "umount -a -t cgroup2; mount -t cgroup2 none /mnt"
-    yield *join, "unshare", "-C", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh"
-    assert wait_until(lambda: not (folder / "cgroup.procs").read_text())
-    folder.rmdir()
+    with new_cgroup("part") as folder:
+        join = ("sh", "-c", f'echo 0 >{folder}/cgroup.procs && exec "$@"', "sh")
+        mounts = "umount -a -t cgroup2; mount -t cgroup2 none /mnt"
+        yield *join, "unshare", "-C", "-m", "sh", "-c", f'{mounts} && exec "$@"', "sh"
 
 
 def test_with_a_containers_part_of_cgroup_v2(part_of_cgroup_v2: tuple[str, ...]) -> None:

@@ -33,6 +33,7 @@ from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import Losses
 from hatrace.model.flow import Condition, Flag, Flow, State, flows
 from hatrace.resources import bpf_dir
+from tests.kernel.cgroups import new_cgroup
 from tests.kernel.workload import CASES, Expected
 
 pytestmark = pytest.mark.kernel
@@ -469,12 +470,7 @@ class TestScope:
 
     def test_a_cgroup(self, rung: str, opened: ExitStack, sees: Callable[..., None]) -> None:
         sees("the processes of a cgroup and of those below it")
-        top = preflight.cgroup_mount()
-        assert top is not None
-        folder = top / f"hatrace-test-{ME}"
-        (folder / "below").mkdir(parents=True)
-        opened.callback(folder.rmdir)
-        opened.callback((folder / "below").rmdir)
+        folder = opened.enter_context(new_cgroup("test", "below"))
         process, stranger = (opened.enter_context(python(CONNECT)) for _ in range(2))
         (folder / "below/cgroup.procs").write_text(str(process.pid))
         probes = attached(rung, process.pid, scope=Scope(ScopeKind.CGROUP, (str(folder),)))

@@ -7,7 +7,6 @@ somebody else's shows in the capture.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -18,8 +17,7 @@ from typing import Any
 
 import pytest
 
-from hatrace.kernel.preflight import cgroup_mount
-from hatrace.lab.stage import wait_until
+from tests.kernel.cgroups import new_cgroup
 from tests.kernel.running import Hatrace, run
 
 WORDS = b"ping"
@@ -153,14 +151,8 @@ def test_comm_and_nobody_else(server: socket.socket, stranger: Worker, tmp_path:
 @pytest.fixture
 def cgroup() -> Iterator[Path]:
     """A cgroup v2 of our own, removed afterwards."""
-    mount = cgroup_mount()
-    assert mount is not None
-    folder = mount / f"hatrace-test-{os.getpid()}"
-    (folder / "inner").mkdir(parents=True)
-    yield folder
-    (folder / "inner").rmdir()
-    assert wait_until(lambda: not (folder / "cgroup.procs").read_text())
-    folder.rmdir()
+    with new_cgroup("test", "inner") as folder:
+        yield folder
 
 
 def test_cgroup_those_below_it_and_nobody_else(
