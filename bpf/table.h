@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* table.h: the flows by the address of their socket: how one comes in, and how it leaves. */
+#ifndef HATRACE_TABLE_H
+#define HATRACE_TABLE_H
+
+#include "scope.h"
+#include "targets.h"
+
+#define barrier() asm volatile("" ::: "memory")
+
+static inline void own(struct flow *f, u32 tgid)
+{
+	f->pid = tgid;
+	f->flags |= FLOW_OWNED;
+	bpf_get_current_comm(f->comm, sizeof(f->comm));
+}
+
+/* A flow leaves: it is counted, and told in one record.  Its gone_ns is set already. */
+static inline void finish(struct flow *f)
+{
+	struct config *c = settings();
+	struct losses *l;
+
+	if (!c)
+		return;
+	f->id ^= c->secret; /* in the table it is the address: now it leaves */
+	f->state = TCP_CLOSE;
+	if (f->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
+		count_gone(f);
+	if (!c->summary && ring_put(MAP(MAP_RING), f, sizeof(*f), NO_WAKEUP) && (l = lost()))
+		l->ring_full++;
+}
+
+/* The flow at an address; one that is gone keeps its place in the table, but counts as none. */
+static inline struct flow *flow_of(u64 sk)
+{
+	struct flow *f = map_get(MAP(MAP_FLOWS), &sk);
+
+	return f && !f->gone_ns ? f : NULL;
+}
+
+/*
+ * A birth.  The kernel hands out the address of a dead socket again at once, so the place
+ * of a flow that is gone serves the next: no entry is made or freed for most connections
+ * (a scan drops those which nobody took over).  gone_ns is the last to be written: until
+ * then nobody reads a mixture.
+ *
+ * Where the address is taken by a flow that lives, it either goes on (a second connect() of
+ * one socket, one adopted before its connect() or listen()) or had no end that was seen.
+ */
+static inline void insert(u64 sk, struct flow *f)
+{
+	struct flow *old = map_get(MAP(MAP_FLOWS), &sk);
+	struct losses *l;
+
+	if (!old) {
+		if (map_set(MAP(MAP_FLOWS), &sk, f, ANY) && (l = lost()))
+			l->flows_full++;
+		return;
+	}
+	if (!old->gone_ns && !old->released_ns && !(f->flags & FLOW_ACCEPTED)) {
+		f->born_ns = old->born_ns;
+		f->flags |= old->flags & FLOW_ADOPTED;
+	} else if (!old->gone_ns && (l = lost())) {
+		l->overwritten++;
+		old->gone_ns = f->born_ns;
+		finish(old);
+	}
+	f->gone_ns = 1;
+	__builtin_memcpy(old, f, sizeof(*old));
+	barrier();
+	old->gone_ns = 0;
+}
+
+#endif
