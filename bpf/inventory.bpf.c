@@ -91,7 +91,7 @@ static inline int suspect(struct criteria *c, struct flow *f, u64 now)
 	case TCP_CLOSE_WAIT:
 		return older(now, f->fin_ns ? f->fin_ns : f->born_ns, c->half_closed_ns);
 	case TCP_SYN_SENT:
-		return older(now, f->connect_ns, c->unanswered_ns);
+		return older(now, f->connect_ns ? f->connect_ns : f->born_ns, c->unanswered_ns);
 	}
 	quiet = f->moved_ns > f->established_ns ? f->moved_ns : f->established_ns;
 	return older(now, quiet, c->idle_ns);

@@ -62,10 +62,15 @@ class Trial:
 
 def plays_on(scenario: Scenario, haproxy: HAProxy) -> bool:
     """Whether this HAProxy has what the scenario needs."""
-    since = scenario.since
     if scenario.brings:
         return haproxy.series == scenario.brings
-    return not since or haproxy.number >= tuple(map(int, since.split(".")))
+    first, last = _series(scenario.since), _series(scenario.until)
+    return first <= haproxy.number and (not last or haproxy.number <= last)
+
+
+def _series(text: str) -> tuple[int, ...]:
+    """``3.2``: (3, 2); of an empty text: ()."""
+    return tuple(int(part) for part in text.split(".") if part)
 
 
 def seconds(scenario: Scenario, quick: bool) -> float:

@@ -25,7 +25,7 @@ from hatrace.haproxy import lines, parse
 from hatrace.lab import builds, haproxy, peers
 from hatrace.lab.haproxy import HAProxy
 from hatrace.lab.peers import Call, Serve
-from hatrace.lab.scenarios import SCENARIOS
+from hatrace.lab.scenarios import SCENARIOS, drain_survivor_connecting
 from hatrace.lab.stage import Stage, wait_until
 from hatrace.model.event import Action
 
@@ -206,6 +206,19 @@ def test_half_closed_sessions_are_destroyed(stage: Place, build: str) -> None:
         assert here.run(*words) == 0
     assert here.to(here.s1) == []
     assert here.sessions("s1") + here.sessions("s2") == 0
+
+
+@EVERY_BUILD
+def test_sessions_that_wait_for_the_server_are_ended_before_a_command_freezes_them(
+    stage: Place, build: str
+) -> None:
+    running = drain_survivor_connecting.begin(stage, BUILDS[build])
+    stuck, worker = running.facts["stuck"], running.haproxy.worker()
+    words = ["drain", "app/stuck", "--pid", str(running.haproxy.pid), "--yes", "--timeout", "1s"]
+    assert cli.run(words) == 0
+    assert drain_survivor_connecting.connecting(int(str(stuck))) == 0
+    assert lines.streams(running.haproxy.ask("show sess")) == ()
+    assert running.haproxy.worker() == worker
 
 
 def test_a_neighbour_at_the_same_address_is_spared(

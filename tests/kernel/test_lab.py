@@ -20,7 +20,7 @@ import pytest
 
 from hatrace.lab import builds, guard
 from hatrace.lab.scenario import Running
-from hatrace.lab.scenarios import SCENARIOS
+from hatrace.lab.scenarios import SCENARIOS, drain_survivor_connecting
 from hatrace.lab.stage import Stage, wait_until
 
 CLOSE_WAIT, LISTEN, CLOSE = "CLOSE-WAIT", "LISTEN", "CLOSE"
@@ -219,6 +219,14 @@ def test_half_closed_sessions_survive_the_shutdown() -> None:
         assert wait_until(lambda: "MAINT" in running.haproxy.ask("show stat"))
         assert connections(worker, running.facts["stream"]) == running.facts["sessions"]
         assert grows(lambda: received(worker, running.facts["stream"]), 4096)
+
+
+def test_sessions_that_wait_for_their_server_survive_the_shutdown() -> None:
+    with playing("drain-survivor-connecting") as running:
+        stuck = running.facts["stuck"]
+        assert isinstance(stuck, int)
+        assert wait_until(lambda: "MAINT" in running.haproxy.ask("show stat"))
+        assert drain_survivor_connecting.connecting(stuck) == running.facts["sessions"]
 
 
 def test_stale_workers_stay_with_a_session_each() -> None:

@@ -2,7 +2,8 @@
 
 HAProxy's word is no proof (measured on 2.2 to 3.2): `show sess` lists the newest worker only;
 `wait ... srv-removable` (3.0) says "Done." while connects to the server go on; half-closed
-sessions survive `shutdown sessions server` in every version, connecting ones before 3.2.
+sessions survive `shutdown sessions server` in every version, connecting ones before 3.2 (so
+these are destroyed before it is said).
 SOCK_DESTROY ends those, but then 2.2 and 2.6 connect anew a second later, up to `retries`
 times: so the server counts as empty only when two looks, further apart, see nothing.
 """
@@ -19,6 +20,7 @@ from hatrace.actions.sessions import Sessions
 from hatrace.actions.sever import sever
 from hatrace.actions.target import ADMIN_HELP, Target
 from hatrace.errors import EnvironmentLacks
+from hatrace.haproxy import known_issues
 from hatrace.haproxy.runtime import NoAnswer, Problem
 from hatrace.model.event import Processes
 from hatrace.model.finding import Step
@@ -30,6 +32,8 @@ SHARE = 0.2
 """Of the time, at most, is spent looking: `show sess` of a busy HAProxy is long."""
 SETTLED_S = 1.5
 """Longer than HAProxy's turn-around (1 s) before it connects again."""
+LEAVES_CONNECTING = "51611a5b702e"
+"""The commit that lets `shutdown sessions server` end what waits for the server."""
 ROUNDS = 4
 """Of destroying: `retries` is 3, unless configured."""
 
@@ -42,6 +46,7 @@ def drain(haproxies: Haproxies, target: Target, desk: Desk, timeout_s: float) ->
     sessions = Sessions(haproxies, target, desk)
     if not sessions.disable():
         return Result(max(found.count, 1), f"stopped: {target.label} is not in maintenance")
+    work.end_connecting()
     sessions.shut_down()
     work.wait()
     if desk.dry_run:
@@ -96,6 +101,35 @@ class _Drain:
             return master is not None and "admin" in self._haproxies.ask(master, "show cli level")
         except NoAnswer:
             return False
+
+    def end_connecting(self) -> None:
+        """Destroy what still waits for the server to answer, as often as HAProxy tries again.
+
+        `shutdown sessions server` does not end these in 2.2 to 3.0, and 3.0.11 then freezes
+        them: their sockets stay until the worker ends (measured).
+        """
+        if not self._leaves_connecting():
+            return
+        for _ in range(ROUNDS):
+            left = self._inspector.look().left
+            waiting = [each for each in left if each.sure and each.flow.state == State.SYN_SENT]
+            if not waiting:
+                return
+            number = counted(len(waiting), "connection")
+            what = f"destroy {number} that wait for the server: a command would not end their"
+            flows = [each.flow for each in waiting]
+            if not self._desk.agreed(Change(f"{what} sessions", by_hand_all(flows))):
+                return
+            sever([(each.flow, each.fd) for each in waiting], self._desk)
+            time.sleep(SETTLED_S)
+
+    def _leaves_connecting(self) -> bool:
+        bugs = (
+            bug.reference
+            for process in self._target.family.workers
+            for bug in known_issues.matching(process.version or "", "drain-survivor")
+        )
+        return any(LEAVES_CONNECTING in reference for reference in bugs)
 
     def wait(self) -> None:
         """HAProxy's own word that the server can be removed, where it has one."""

@@ -23,7 +23,6 @@ from hatrace.detectors.quotes import quotes
 from hatrace.detectors.reloads import retired_ns
 from hatrace.detectors.survivors import Survivor, survivors
 from hatrace.model.finding import Confidence, Finding, Severity, Step
-from hatrace.model.flow import State
 from hatrace.model.world import World
 
 
@@ -125,6 +124,6 @@ class DrainSurvivor:
 
 def _signature(one: Survivor) -> frozenset[str]:
     marks = {"old worker" if one.old else "same worker"}
-    if any(flow.state == State.SYN_SENT for flow in one.flows):
+    if one.connecting:
         marks.add("waits for server")
     return frozenset(marks)

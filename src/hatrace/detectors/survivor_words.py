@@ -34,6 +34,13 @@ def cause(one: Survivor) -> str:
             "sessions of an old worker: commands at the stats socket reach only the newest"
             " process, which neither lists nor ends them"
         )
+    if one.connecting:
+        return (
+            "sessions that wait for their connection to the server: `shutdown sessions server`"
+            " does not end these before HAProxy 3.1.7 and 3.2 (3.0.11 freezes them: only the end of"
+            " the worker frees those); they go on until `timeout connect` and all `retries` are"
+            " used up"
+        )
     return (
         "maintenance stops new sessions only; those that were there go on until they end, or"
         " until `shutdown sessions server`, which in no version reaches half-closed ones"
@@ -95,7 +102,7 @@ def next_steps(world: World, one: Survivor) -> Iterable[Step]:
     yield Step("see them", steps.sockets_to(one.process, one.address, one.port))
     if one.old or one.out == "removed":
         yield Step("see whose they are", _sessions(world, one))
-    if not one.old and one.out != "removed":
+    if not one.old and one.out != "removed" and not one.connecting:
         yield Step(
             "end its sessions in that worker",
             steps.ask(world, pid, f"shutdown sessions server {one.label}", Level.ADMIN),
@@ -108,7 +115,8 @@ def next_steps(world: World, one: Survivor) -> Iterable[Step]:
         # An old worker refuses `shutdown sessions server`: "Proxy is disabled." (2.2 to 3.2).
         yield Step("or end the old worker with all its sessions", f"hatrace retire {pid}")
         yield Step("for the next time: `hard-stop-after` in the global section")
+    again = "; HAProxy tries again, up to `retries` times" if one.connecting else ""
     yield Step(
-        "destroy the sockets in the kernel (needs CONFIG_INET_DIAG_DESTROY)",
+        f"destroy the sockets in the kernel (needs CONFIG_INET_DIAG_DESTROY){again}",
         steps.inside(one.process, f"ss -tK dst {one.endpoint}"),
     )

@@ -14,7 +14,7 @@ from hatrace.detectors.reloads import CURRENT, current_workers, retired_ns
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Role
 from hatrace.model.event import Stream, Target
-from hatrace.model.flow import Flow
+from hatrace.model.flow import Flow, State
 from hatrace.model.topology import Process, Server
 from hatrace.model.world import World
 
@@ -50,6 +50,11 @@ class Survivor:
     @property
     def old(self) -> bool:
         return self.process.kind not in CURRENT
+
+    @property
+    def connecting(self) -> bool:
+        """Whether a session among them waits for the server to answer its SYN."""
+        return any(flow.state == State.SYN_SENT for flow in self.flows)
 
 
 def survivors(world: World) -> Iterable[Survivor]:

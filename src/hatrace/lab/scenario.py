@@ -55,5 +55,7 @@ class Scenario:
     """So long it goes on before hatrace comes."""
     since: str = ""
     """The first series of HAProxy that has what it needs (``3.2``); empty: any."""
+    until: str = ""
+    """The last series whose HAProxy does so; empty: all."""
     brings: str = ""
     """It compiles its own HAProxy, from the source of this series, and takes no other."""

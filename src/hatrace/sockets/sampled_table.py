@@ -232,7 +232,7 @@ def suspect(criteria: Criteria, flow: Flow, now_ns: int) -> bool:
     if flow.state == _CLOSE_WAIT:
         return _older(now_ns, flow.fin_ns or flow.born_ns, criteria.half_closed_ns)
     if flow.state == _SYN_SENT:
-        return _older(now_ns, flow.connect_ns, criteria.unanswered_ns)
+        return _older(now_ns, flow.connect_ns or flow.born_ns, criteria.unanswered_ns)
     return _older(now_ns, max(flow.moved_ns, flow.established_ns), criteria.idle_ns)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from hatrace.detectors.drain_survivor import DrainSurvivor
 from hatrace.flows.table import Table
 from hatrace.model.finding import Severity
+from hatrace.model.flow import State
 from hatrace.model.topology import CommandSocket, Kind, Level
 from tests import factories as make
 from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
@@ -45,6 +46,19 @@ def test_connections_to_a_server_in_maintenance_are_named() -> None:
     assert finding.severity is Severity.NOTICE
     assert "3 connections of worker pid 100 to be/s1 (192.0.2.1:443) are open" in finding.claim
     assert "although it is in MAINT" in finding.claim
+
+
+def test_sessions_that_wait_for_the_server_have_another_cause() -> None:
+    """`shutdown sessions server` does not end those: it is not proposed."""
+    world = maintained(make.data_target(open=3))
+    waiting = make.flow(state=int(State.SYN_SENT))
+    detector = DrainSurvivor(nothing_known)
+    ask(detector, world, 1)
+    assert "end its sessions in that worker" in text_of(ask(detector, world, 7)[0])
+    (finding,) = ask(detector, world, 8, make.open_scan(make.at(8), waiting))
+    assert finding.cause.startswith("sessions that wait for their connection to the server")
+    assert "end its sessions in that worker" not in text_of(finding)
+    assert "HAProxy tries again" in text_of(finding)
 
 
 def test_what_was_there_before_is_named_within_two_seconds() -> None:

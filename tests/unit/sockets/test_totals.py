@@ -1,4 +1,4 @@
-"""Totals per target, beside what ``bpf/track.h`` counts."""
+"""Totals per target, beside what ``bpf/targets.h`` counts."""
 
 from __future__ import annotations
 
