@@ -9,9 +9,8 @@ there before hatrace proves to stay: so what leaked before is found early.
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
 
@@ -20,6 +19,7 @@ from hatrace.commands._crowd import guard
 from hatrace.commands._feedback import Feedback
 from hatrace.commands._own_cost import OwnCost
 from hatrace.commands._scope import members, nobody, pids_of
+from hatrace.commands._surroundings import Surroundings
 from hatrace.errors import EnvironmentLacks, HatraceError
 from hatrace.haproxy.sampler import Sampler
 from hatrace.kernel import preflight
@@ -27,30 +27,22 @@ from hatrace.kernel.maps import Sizes, fitting
 from hatrace.kernel.probes import Probes, attach
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import (
-    CommandCalls,
-    CommandClients,
     Event,
     Finished,
     Holder,
     Holders,
     Open,
     Processes,
-    TakenPorts,
     Targets,
     Tick,
     Trouble,
 )
-from hatrace.model.topology import CommandSocket, TakenPort
+from hatrace.model.topology import CommandSocket
 from hatrace.resources import bpf_dir
-from hatrace.sockets.command_sockets import command_sockets
 from hatrace.sockets.counters import host_counters
-from hatrace.sockets.holders import Finder
 from hatrace.sockets.names import comm
-from hatrace.sockets.netlink import namespace_of
 from hatrace.sockets.rooms import rooms
 from hatrace.sockets.sampled import SampledProbes
-from hatrace.sockets.taken_ports import taken_ports
-from hatrace.sockets.time_waits import Waits
 
 DRAIN_S = 0.1
 """The ring holds 43,690 finished flows: at 10 looks a second, 430,000 flows per second."""
@@ -58,10 +50,6 @@ BATCH_BYTES = 1 << 20
 """So much of the ring is used when its flows are taken between ticks: 5,461 of them."""
 SOON_S = 0.5
 """From one to the next of the first three pictures."""
-TAKEN_S = 5.0
-"""Binds that are wanted and not made yet are tried this often."""
-CALLERS = 64
-"""Of those who call HAProxy's command-line sockets, the latest so many are kept."""
 INVENTORY_S, URGENT_INVENTORY_S = 5.0, 0.9
 """Every fd in scope is listed this often; while there are suspects, at each tick."""
 CALM_SHARE, BUSY_SHARE = 0.008, 0.1
@@ -90,18 +78,11 @@ class Tracing:
         self._detail = detail
         self._limits = limits or Limits()
         self._cost = OwnCost(lambda: self._probes.bpf_cost(), bpf_stats)
-        self._sockets, self._sockets_in_the_way = Finder(), Finder()
-        self._networks: dict[int, int | None] = {}
-        """Network namespaces of the processes followed."""
-        self._waits = Waits()
-        self._taken: tuple[TakenPort, ...] = ()
-        self._taken_s = 0.0
         self._guard = guard()
         self._sampler = Sampler(
             sorted(pids_of(scope)), self._crowded, check_events=check_events, logs=logs
         )
-        self._troubles: dict[str, Trouble] = {}
-        self._calls: tuple[CommandCalls, ...] = ()
+        self._surroundings = Surroundings(self._sampler)
         self._followed: frozenset[int] = frozenset()
         self._looks = Pace(CALM_SHARE, BUSY_SHARE)
         self._inventories = Pace(CALM_SHARE / 2, BUSY_SHARE / 2)
@@ -204,10 +185,7 @@ class Tracing:
             suspects = self.feedback.inodes
             room = rooms({holder.pid for holder in held if holder.inode in suspects})
             yield Holders(time.monotonic_ns(), held, names, room)
-        yield from self._counters()
-        yield from self._attempt("command-sockets", lambda: self._command_socket_event(held or ()))
-        yield from self._command_clients()
-        yield from self._taken_ports()
+        yield from self._surroundings.look(self._probes, self._followed, held or ())
         records, matched = self._probes.scan(self.feedback.criteria)
         yield Open(time.monotonic_ns(), records, matched)
         targets = Targets(time.monotonic_ns(), self._probes.targets())
@@ -239,59 +217,6 @@ class Tracing:
         if (self._budget.summary, self._budget.tick_s) != before:
             self._probes.report_finished(not self._budget.summary)
             self._sampler.pace(self._budget.tick_s / TICK_S)
-
-    def _counters(self) -> Iterator[Event]:
-        """Of our own network namespace first, then of those that processes in scope have."""
-        own = host_counters()
-        yield own
-        yield from self._waits.look(own, None)
-        known = {pid: at for pid, at in self._networks.items() if pid in self._followed}
-        self._networks = known | {p: namespace_of(p) for p in self._followed - known.keys()}
-        for netns, pid in {netns: pid for pid, netns in self._networks.items()}.items():
-            if own.netns and netns not in (None, own.netns):
-                counters = host_counters(pid)
-                yield counters
-                yield from self._waits.look(counters, pid)
-
-    def _command_clients(self) -> Iterator[Event]:
-        """Who called HAProxy's command-line sockets, if anybody did since the last look."""
-        self._probes.listen_for(one.path for one in self._sampler.command_sockets())
-        calls = tuple(one for one in self._probes.callers() if one.pid != os.getpid())
-        if calls != self._calls:
-            self._calls = calls
-            yield CommandClients(time.monotonic_ns(), calls[:CALLERS])
-
-    def _taken_ports(self) -> Iterator[Event]:
-        """What stands in the way of binds, if the files that name them were changed."""
-        wanted, now_s = self._sampler.wanted_binds(), time.monotonic()
-        if wanted and now_s < self._taken_s + TAKEN_S:
-            return
-        self._taken_s = now_s if wanted else 0.0
-        taken = taken_ports(wanted, self._sockets_in_the_way)
-        if taken != self._taken:
-            self._taken = taken
-            yield TakenPorts(time.monotonic_ns(), taken)
-
-    def _command_socket_event(self, held: Collection[Holder]) -> Event | None:
-        sockets = self._sampler.command_sockets()
-        if not sockets:
-            return None
-        return command_sockets(sockets, self._sockets, held)
-
-    def _attempt(self, source: str, work: Callable[[], Event | None]) -> Iterator[Event]:
-        """A reader that may fail: said once when it begins to, and once when it is over."""
-        try:
-            event = work()
-        except HatraceError as error:
-            if source not in self._troubles:
-                trouble = Trouble(time.monotonic_ns(), source, error.what, error.why, error.do)
-                self._troubles[source] = trouble
-                yield trouble
-            return
-        if old := self._troubles.pop(source, None):
-            yield Trouble(time.monotonic_ns(), source, old.subject, old.why, over=True)
-        if event is not None:
-            yield event
 
     def _crowded(self, socket: CommandSocket) -> str | None:
         """Asked in the sampler's thread, of the sockets as they are now."""
