@@ -17,7 +17,7 @@ from bench import aims, consumer, growth, minute, page, starts, storm
 from bench.aims import Aim
 from bench.measure import Sample, alternating, measure
 from bench.table import render
-from bench.tools import DidNotStart, known
+from bench.tools import DidNotStart, known, usual
 from bench.work import WORKS, Work
 from hatrace.errors import HatraceError
 
@@ -49,7 +49,9 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     )
     works, tools = [*(work.name for work in WORKS), *ALONE], list(known(()))
     parser.add_argument("--work", action="append", choices=works, help="default: all")
-    parser.add_argument("--tool", action="append", choices=tools, help="default: all")
+    parser.add_argument(
+        "--tool", action="append", choices=tools, help="default: all, hatrace on the best rung"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each run beside peers")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 1 second, fewer flows")
@@ -69,7 +71,7 @@ def run_work(work: Work, chosen: argparse.Namespace, refused: dict[str, str]) ->
     ``refused``: the peers that cannot run here, and why; they are not tried again.
     """
     every = known(work.scope)
-    tools = [every[name] for name in chosen.tool or every]
+    tools = [every[name] for name in chosen.tool or usual(every)]
     samples = []
     with work.ready() as run:
         for number, tool in alternating(tools, chosen.rounds):

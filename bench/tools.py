@@ -12,7 +12,7 @@ import tempfile
 import termios
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,10 @@ from bench import bpf, processes
 
 NOTHING, AGAIN = "nothing", "nothing again"
 """The second tells how much two runs differ that should not."""
+RUNGS = ("fentry", "kprobe", "cgroup")
 POLL = "while :; do ss -tinp; sleep 1; done"
 DEBUGFS = "/sys/kernel/debug"
-ATTACH_S = 30.0
+ATTACH_S = 180.0
 """Longer than any of them takes, even where BPF is compiled under emulation."""
 SETTLE_S = 0.5
 """All programs are there when no new one has come for so long."""
@@ -61,7 +62,17 @@ class DidNotStart(Exception):
 
 def hatrace(*words: str, name: str = "hatrace", terminal: bool = False) -> Tool:
     """The real command of this checkout."""
-    return Tool(name, (str(Path(sys.executable).with_name("hatrace")), *words), terminal=terminal)
+    return Tool(name, (sys.executable, "-m", "hatrace", *words), terminal=terminal)
+
+
+def on_rung(rung: str) -> str:
+    """The name of the tool."""
+    return f"hatrace record, {rung}"
+
+
+def usual(names: Iterable[str]) -> list[str]:
+    """Those that are compared unless others are asked for: the best rung only."""
+    return [name for name in names if name not in map(on_rung, RUNGS)]
 
 
 def record(scope: tuple[str, ...], *options: str) -> Tool:
@@ -74,7 +85,10 @@ def live(scope: tuple[str, ...]) -> Tool:
 
 
 def known(comm_option: tuple[str, ...]) -> dict[str, Tool]:
-    """All tools by name; ``comm_option`` tells hatrace which processes to look at."""
+    """All tools by name; ``comm_option`` tells hatrace which processes to look at.
+
+    Those after `AGAIN` are there to be asked for.
+    """
     tools = (
         Tool(NOTHING, ()),
         record(comm_option),
@@ -86,6 +100,10 @@ def known(comm_option: tuple[str, ...]) -> dict[str, Tool]:
         Tool("tcplife.bt", ("tcplife.bt",), tracefs=True),
         Tool("ss each second", ("sh", "-c", POLL), bpf=False),
         Tool(AGAIN, ()),
+        *(
+            hatrace("record", *comm_option, "-o", "{out}", "--rung", rung, name=on_rung(rung))
+            for rung in RUNGS
+        ),
     )
     return {tool.name: tool for tool in tools}
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hatrace.errors import HatraceError
-from vm import images, kernels, machine, matrix
+from vm import cost, images, kernels, machine, matrix
 
 ABOUT = f"""\
 Boots a Debian kernel in QEMU (software emulation: slow, and needs no /dev/kvm) with this
@@ -19,6 +19,7 @@ checkout inside, and runs a command there as root.
   scripts/vm run --kernel 6.1 -- python3 -m pytest -m kernel
   scripts/vm matrix               the rungs' tests on every kernel; --write: docs/kernels.md
   scripts/vm matrix --short       without the refusals, on {" and ".join(kernels.SHORT)}: for CI
+  scripts/vm cost                 BPF time of each rung beside tcplife's; --write: docs/overhead.md
   scripts/vm list                 what is kept below {images.CACHE}
 
 Kernels and root images are made when they are missing or their inputs have changed; --again
@@ -48,7 +49,10 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     many.add_argument("--short", action="store_true", help="for CI")
     many.add_argument("--jobs", type=int, default=1, metavar="N", help="guests at once; 1")
     many.add_argument("--write", action="store_true", help="write the table to docs/kernels.md")
-    for each in (run, many):
+    spent = verbs.add_parser("cost", help="BPF time of each rung beside tcplife's")
+    spent.add_argument("--kernel", action="append", choices=names, help="default: all of amd64")
+    spent.add_argument("--write", action="store_true", help="write the table to docs/overhead.md")
+    for each in (run, many, spent):
         each.add_argument("--again", action="store_true", help="make images and kernels anew")
     verbs.add_parser("list", help="what is kept")
     return parser.parse_args(arguments)
@@ -83,6 +87,23 @@ def run(chosen: argparse.Namespace) -> int:
     return result.code
 
 
+def run_many(chosen: argparse.Namespace) -> int:
+    """The verbs that take several kernels."""
+    short = chosen.verb == "matrix" and chosen.short
+    wanted = chosen.kernel or (kernels.SHORT if short else ())
+    some = [kernel for kernel in kernels.KERNELS if kernel.name in wanted or not wanted]
+    if chosen.verb == "cost":
+        some = [kernel for kernel in some if kernel.machine == kernels.AMD64]
+    images.demand_tools([kernel.machine for kernel in some])
+    for kernel in some:
+        ready(kernel, kernel.userland, chosen.again)
+    if chosen.verb == "cost":
+        return cost.run(some, chosen.write)
+    if short:
+        return matrix.run_short(some, chosen.jobs)
+    return matrix.run(some, chosen.write, chosen.jobs)
+
+
 def show() -> int:
     for release in sorted(images.CACHE.glob("kernel/*/release")):
         print(f"kernel  {release.parent.name:20} {release.read_text()}")
@@ -100,14 +121,7 @@ def main(arguments: Sequence[str]) -> int:
         if chosen.verb == "run":
             images.demand_tools([kernels.kernel(chosen.kernel).machine])
             return run(chosen)
-        wanted = chosen.kernel or (kernels.SHORT if chosen.short else ())
-        some = [kernel for kernel in kernels.KERNELS if kernel.name in wanted or not wanted]
-        images.demand_tools([kernel.machine for kernel in some])
-        for kernel in some:
-            ready(kernel, kernel.userland, chosen.again)
-        if chosen.short:
-            return matrix.run_short(some, chosen.jobs)
-        return matrix.run(some, chosen.write, chosen.jobs)
+        return run_many(chosen)
     except HatraceError as error:
         print(f"hatrace vm: {error}", f"  do: {error.do}", sep="\n", file=sys.stderr)
         return error.exit_code

@@ -31,7 +31,7 @@ MODULES = (
 )  # fmt: skip
 PACKAGES = (
     "python3", "python3-bpfcc", "haproxy", "iproute2", "kmod", "procps", "strace", "bpftool",
-    "gcc", "libc6-dev", "mount", "util-linux",
+    "gcc", "libc6-dev", "mount", "util-linux", "libbpf-tools",
 )  # fmt: skip
 ESSENTIAL = (
     "base-files", "base-passwd", "bash", "coreutils", "dash", "dpkg", "findutils", "grep",

@@ -121,12 +121,13 @@ def test_nothing_is_nothing() -> None:
 
 
 def test_the_page_keeps_what_is_around() -> None:
-    page = f"before\n{BEGIN}: do not edit -->\nold\n{END}\nafter\n"
-    assert (
-        replaced(page, "new \\1")
-        == f"before\n{BEGIN}: do not edit -->\n\nnew \\1\n\n{END}\nafter\n"
-    )
+    begin, other = (BEGIN.format(writer=writer) for writer in ("scripts/bench", "another"))
+    around = f"{other}: do not edit -->\ntheirs\n{END}\nbetween\n{begin}: do not edit -->\n"
+    page = f"{around}old\n{END}\nafter\n"
+    assert replaced(page, "new \\1") == f"{around}\nnew \\1\n\n{END}\nafter\n"
     assert replaced(replaced(page, "new"), "new") == replaced(page, "new")
+    assert "theirs" not in replaced(page, "new", "another")
+    assert "old" in replaced(page, "new", "another")
     with pytest.raises(ValueError, match="no line begins"):
         replaced("a page without marks", "new")
 

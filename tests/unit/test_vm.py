@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vm import guest, images, kernels, matrix, table
+from vm import cost, guest, images, kernels, matrix, table
 from vm import outcome as outcomes
 from vm.__main__ import options
 from vm.outcome import Outcome, _read
@@ -127,6 +127,22 @@ def test_the_page() -> None:
     assert "| 5.10, lockdown=confidentiality | works | no kprobes | works |" in page
     assert "| the owner | yes | 5.10: yes, 6.1: not run | 5.10: no, 6.1: yes |" in page
     assert "| 5.10 | CAP_BPF | refused | CAP_BPF | cgroup, fentry |" in page
+
+
+def test_the_cost_of_each_rung_is_a_part_of_its_peers() -> None:
+    def sample(tool: str, number: int, us: int) -> Sample:
+        return Sample("loop", tool, number, counted=100, bpf_ns=us * 100_000, bpf_runs=1_500)
+
+    samples = [sample("tcplife", 0, 300), sample("tcplife", 1, 200)]
+    samples += [sample(on_rung("fentry"), 0, 30), sample(on_rung("fentry"), 1, 10)]
+    samples.append(Sample("loop", on_rung("kprobe"), 0, failure="no kprobes"))
+    rows = list(cost._rows("6.1.0-test", samples))
+    assert rows == [
+        ("6.1.0-test", "`tcplife`", "250 (200-300)", "15.0", ""),
+        ("6.1.0-test", "fentry", "20 (10-30)", "15.0", "0.075 (0.050-0.100)"),
+        ("6.1.0-test", "kprobe", "no kprobes", "", ""),
+        ("6.1.0-test", "cgroup", "not measured", "", ""),
+    ]
 
 
 def test_outcomes_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
