@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bench.measure import Sample
+from bench.tools import on_rung
 from vm import cost, guest, images, kernels, matrix, table
 from vm import outcome as outcomes
 from vm.__main__ import options
