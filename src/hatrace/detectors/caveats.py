@@ -11,6 +11,11 @@ def caveat(world: World, *more: str) -> str:
     return sentence([*more, _losses(world), _truncated(world), *_blind(world)])
 
 
+def at_least(world: World) -> str:
+    """Before a number of suspects in a sentence: where a scan had no room for all of them."""
+    return "at least " if world.losses.scan_truncated else ""
+
+
 def _losses(world: World) -> str:
     lost = world.losses.total
     return f"{number(lost)} kernel events were lost: counts may be too low" if lost else ""

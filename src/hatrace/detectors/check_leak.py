@@ -91,7 +91,7 @@ class CheckLeak:
             subject=subject,
             severity=_severity(leak, ahead),
             confidence=max((one.confidence for one in leak.places), key=CONFIDENCES.index),
-            claim=check_words.claim(leak, ahead),
+            claim=check_words.claim(world, leak, ahead),
             at_ns=world.now_ns,
             since_ns=self._memory.since(subject, world.now_ns),
             count=len(leak.over),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from hatrace.detectors import steps, words
-from hatrace.detectors.caveats import caveat, unreadable
+from hatrace.detectors.caveats import at_least, caveat, unreadable
 from hatrace.detectors.check_groups import Leak
 from hatrace.model.finding import Confidence, Forecast, Step
 from hatrace.model.flow import State
@@ -21,13 +21,14 @@ COMMANDS = 3
 """Addresses for which commands are given."""
 
 
-def claim(leak: Leak, ahead: Forecast | None) -> str:
+def claim(world: World, leak: Leak, ahead: Forecast | None) -> str:
     kind = "agent-check" if leak.agent else "health-check"
     whose = _names(leak) or leak.places[0].group.said.label or "a server"
     where = _several(_ends(leak), CLAIMED)
     return words.sentence(
         [
-            f"pid {leak.pid} holds {words.several(len(leak.over), f'{kind} socket')} of {whose}"
+            f"pid {leak.pid} holds {at_least(world)}"
+            f"{words.several(len(leak.over), f'{kind} socket')} of {whose}"
             f" to {where} whose checks are over",
             words.grows(leak.growth),
             words.until(ahead) if leak.growth is not None else "",

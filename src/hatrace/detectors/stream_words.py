@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from hatrace.detectors import steps, words
-from hatrace.detectors.caveats import caveat, unreadable
+from hatrace.detectors.caveats import at_least, caveat, unreadable
 from hatrace.detectors.halves import Unit
 from hatrace.detectors.stream_verdict import Reason, longest_timeout_ns
 from hatrace.model.finding import Forecast, Growth, Step
@@ -33,12 +33,12 @@ def claim(
     if process is not None and process.stopped:
         return (
             f"pid {pid} is stopped (state T) and lets go of nothing:"
-            f" {words.several(len(flows), 'socket')} wait for it ({held})"
+            f" {at_least(world)}{words.several(len(flows), 'socket')} wait for it ({held})"
         )
     return words.sentence(
         [
-            f"pid {pid} holds {words.several(len(flows), 'socket')} of sessions of {proxy}"
-            f" whose peer has left ({held})",
+            f"pid {pid} holds {at_least(world)}{words.several(len(flows), 'socket')} of sessions"
+            f" of {proxy} whose peer has left ({held})",
             words.grows(growth),
             words.until(ahead),
         ]

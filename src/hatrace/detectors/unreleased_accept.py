@@ -17,7 +17,7 @@ from statistics import median
 
 from hatrace.detectors import steps, words
 from hatrace.detectors.abandoned import THRESHOLDS, Abandoned, Thresholds, checks_of
-from hatrace.detectors.caveats import caveat
+from hatrace.detectors.caveats import at_least, caveat
 from hatrace.detectors.forecast import forecast, severity
 from hatrace.detectors.growth import growth
 from hatrace.detectors.known import Known
@@ -101,8 +101,9 @@ def _claim(
     name = world.comm(pid) or flows[0].comm or "unknown"
     return words.sentence(
         [
-            f"pid {pid} ({name}) keeps {words.several(len(flows), 'accepted socket')} of"
-            f" {flows[0].local} whose peer is gone ({held}; those in CLOSE are not shown by ss)",
+            f"pid {pid} ({name}) keeps {at_least(world)}"
+            f"{words.several(len(flows), 'accepted socket')} of {flows[0].local} whose peer is"
+            f" gone ({held}; those in CLOSE are not shown by ss)",
             words.grows(rate),
             words.until(ahead) if rate is not None else "",
         ]

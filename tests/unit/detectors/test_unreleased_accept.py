@@ -46,6 +46,13 @@ def test_checks_that_are_kept_are_named_with_their_maker() -> None:
     assert "grep 'open files' /proc/700/limits" in text_of(finding)
 
 
+def test_where_a_scan_had_no_room_for_all_there_are_at_least_so_many() -> None:
+    known, scan = world(), make.open_scan(make.at(30), *reset(8), matched=50_010)
+    (finding,) = ask(UnreleasedAccept(nothing_known), known, 30, scan)
+    assert "keeps at least 8 accepted sockets" in finding.claim
+    assert "50,002 more suspects found no room" in finding.caveat
+
+
 def test_it_is_named_after_three_and_five_seconds() -> None:
     detector, known, flows = UnreleasedAccept(nothing_known), world(), reset(9)
     named = [
