@@ -93,8 +93,8 @@ def known(comm_option: tuple[str, ...]) -> dict[str, Tool]:
         Tool(NOTHING, ()),
         record(comm_option),
         hatrace("live", "--json", *comm_option, name="hatrace live"),
-        Tool("tcplife", ("tcplife",), tracefs=True),
-        Tool("tcpstates", ("tcpstates",), tracefs=True),
+        Tool("tcplife", (_of_libbpf("tcplife"),), tracefs=True),
+        Tool("tcpstates", (_of_libbpf("tcpstates"),), tracefs=True),
         Tool("tcplife of bcc", ("tcplife-bpfcc",), tracefs=True),
         Tool("tcptracer of bcc", ("tcptracer-bpfcc",), tracefs=True),
         Tool("tcplife.bt", ("tcplife.bt",), tracefs=True),
@@ -106,6 +106,12 @@ def known(comm_option: tuple[str, ...]) -> dict[str, Tool]:
         ),
     )
     return {tool.name: tool for tool in tools}
+
+
+def _of_libbpf(name: str) -> str:
+    """libbpf-tools' program: plain in Debian 12, ``tcplife-libbpf`` from 13 on."""
+    newer = f"{name}-libbpf"
+    return newer if shutil.which(newer, path=_path()) else name
 
 
 @contextmanager

@@ -137,13 +137,13 @@ def test_the_cost_of_each_rung_is_a_part_of_its_peers() -> None:
 
     samples = [sample("tcplife", 0, 300), sample("tcplife", 1, 200)]
     samples += [sample(on_rung("fentry"), 0, 30), sample(on_rung("fentry"), 1, 10)]
+    samples += [sample(on_rung("cgroup"), 0, 20), sample(on_rung("cgroup"), 1, 10)]
     samples.append(Sample("loop", on_rung("kprobe"), 0, failure="no kprobes"))
-    rows = list(cost._rows("6.1.0-test", samples))
-    assert rows == [
-        ("6.1.0-test", "`tcplife`", "250 (200-300)", "15.0", ""),
-        ("6.1.0-test", "fentry", "20 (10-30)", "15.0", "0.075 (0.050-0.100)"),
-        ("6.1.0-test", "kprobe", "no kprobes", "", ""),
-        ("6.1.0-test", "cgroup", "not measured", "", ""),
+    assert list(cost._rows("6.1.0-test", samples)) == [
+        ("6.1.0-test", "`tcplife`", "250 (200-300)", "15.0", "", ""),
+        ("6.1.0-test", "fentry", "20 (10-30)", "15.0", "0.07 (0.05-0.10)", "1.25 (1.00-1.50)"),
+        ("6.1.0-test", "kprobe", "no kprobes", "", "", ""),
+        ("6.1.0-test", "cgroup", "15 (10-20)", "15.0", "0.06 (0.05-0.07)", "1.00 (1.00-1.00)"),
     ]
 
 
