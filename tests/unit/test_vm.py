@@ -141,7 +141,7 @@ def test_the_cost_of_each_rung_is_a_part_of_its_peers() -> None:
     samples.append(Sample("loop", on_rung("kprobe"), 0, failure="no kprobes"))
     assert list(cost._rows("6.1.0-test", samples)) == [
         ("6.1.0-test", "`tcplife`", "250 (200-300)", "15.0", "", ""),
-        ("6.1.0-test", "fentry", "20 (10-30)", "15.0", "0.07 (0.05-0.10)", "1.25 (1.00-1.50)"),
+        ("6.1.0-test", "fentry", "20 (10-30)", "15.0", "0.08 (0.05-0.10)", "1.25 (1.00-1.50)"),
         ("6.1.0-test", "kprobe", "no kprobes", "", "", ""),
         ("6.1.0-test", "cgroup", "15 (10-20)", "15.0", "0.06 (0.05-0.07)", "1.00 (1.00-1.00)"),
     ]
