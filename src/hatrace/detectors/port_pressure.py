@@ -13,15 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from ipaddress import ip_address
 
 from hatrace.detectors import forecast, steps, words
 from hatrace.detectors.caveats import caveat
 from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known
 from hatrace.detectors.memory import Memory
-from hatrace.model.address import endpoint, printable
-from hatrace.model.event import HostCounters, Target
+from hatrace.detectors.port_crowds import Crowd, Remote, crowds
 from hatrace.model.finding import (
     Confidence,
     Evidence,
@@ -31,7 +29,7 @@ from hatrace.model.finding import (
     Severity,
     Step,
 )
-from hatrace.model.topology import Process, Server
+from hatrace.model.topology import Process
 from hatrace.model.world import World
 
 
@@ -53,37 +51,6 @@ TIME_WAIT_S = 60
 """TCP_TIMEWAIT_LEN, include/net/tcp.h: fixed."""
 FIRST_NS = 2 * SECOND_NS
 """What is in TIME_WAIT so early was there before hatrace, nearly all of it."""
-Remote = tuple[int, bytes, int]
-"""Network namespace, address, port."""
-
-
-@dataclass(frozen=True, slots=True)
-class Crowd:
-    """What takes local ports towards one address and port."""
-
-    remote: Remote
-    rows: tuple[Target, ...]
-    """Those with most open connections first; none, if no connection was seen while open."""
-    waiting: int
-    """In TIME_WAIT."""
-    ports: int
-    """How many there are."""
-    pid: int
-    """Who has most of them, or else a HAProxy that has a server there."""
-    label: str
-    """What is there."""
-
-    @property
-    def used(self) -> int:
-        return sum(row.open for row in self.rows) + self.waiting
-
-    @property
-    def mostly_waiting(self) -> bool:
-        return self.waiting * 2 > self.used
-
-    @property
-    def where(self) -> str:
-        return endpoint(*self.remote[1:])
 
 
 class PortPressure:
@@ -99,10 +66,10 @@ class PortPressure:
         """In TIME_WAIT at the first look, within the first minute."""
 
     def observe(self, world: World) -> Iterable[Finding]:
-        crowds = [one for one in _crowds(world) if one.used >= self._limits.notice * one.ports]
-        self._found = self._still_waiting(world, crowds)
-        self._past = {one.remote: self._past.get(one.remote, []) for one in crowds}
-        findings = [self._finding(world, one) for one in crowds]
+        crowded = [one for one in crowds(world) if one.used >= self._limits.notice * one.ports]
+        self._found = self._still_waiting(world, crowded)
+        self._past = {one.remote: self._past.get(one.remote, []) for one in crowded}
+        findings = [self._finding(world, one) for one in crowded]
         self._memory.keep(finding.subject for finding in findings)
         return findings
 
@@ -137,14 +104,14 @@ class PortPressure:
             ),
         )
 
-    def _still_waiting(self, world: World, crowds: Iterable[Crowd]) -> dict[Remote, int]:
+    def _still_waiting(self, world: World, crowded: Iterable[Crowd]) -> dict[Remote, int]:
         """Of those that hatrace found, as many as may still wait."""
         age_ns = world.now_ns - world.info.started_ns
         if age_ns <= FIRST_NS:
-            return {one.remote: one.waiting for one in crowds}
+            return {one.remote: one.waiting for one in crowded}
         if age_ns > TIME_WAIT_S * SECOND_NS:
             return {}
-        known = ((one, self._found.get(one.remote, 0)) for one in crowds)
+        known = ((one, self._found.get(one.remote, 0)) for one in crowded)
         return {one.remote: min(found, one.waiting) for one, found in known}
 
     def _forecast(self, one: Crowd, rate: Growth | None) -> Forecast:
@@ -171,68 +138,6 @@ class PortPressure:
         if share >= self._limits.critical:
             return Severity.CRITICAL
         return Severity.WARNING if share >= self._limits.warning else Severity.NOTICE
-
-
-def network(world: World, netns: int) -> HostCounters | None:
-    """The counters of a network namespace; those of old captures do not say whose they are."""
-    if world.host is not None and world.host.netns is None:
-        return world.host
-    return world.networks.get(netns)
-
-
-def _crowds(world: World) -> Iterable[Crowd]:
-    """Every remote address and port that takes local ports, in a stable order."""
-    found: dict[Remote, list[Target]] = {}
-    for row in sorted(world.targets.values(), key=lambda one: (-one.open, one.pid, one.index)):
-        if not row.inbound:
-            found.setdefault((row.netns, row.address, row.port), []).append(row)
-    servers = _crowded_servers(world)
-    for remote in sorted(found.keys() | servers.keys()):
-        host = network(world, remote[0])
-        if host is None or host.port_low is None or host.port_high is None:
-            continue
-        ports, waiting = host.port_high - host.port_low + 1, _waiting(world, host, remote)
-        if rows := found.get(remote):
-            taking = tuple(row for row in rows if row.open) or tuple(rows[:1])
-            label = world.target_attribution(taking[0]).label
-            yield Crowd(remote, taking, waiting, ports, taking[0].pid, label)
-        else:
-            pid, server = servers[remote]
-            yield Crowd(remote, (), waiting, ports, pid, server.label)
-
-
-def _crowded_servers(world: World) -> dict[Remote, tuple[int, Server]]:
-    """Where connections wait and HAProxy has a server, with the worker that says so: all of them
-    may have come and gone between two looks, or before hatrace."""
-    waiting = {
-        (netns, address, port)
-        for netns, said in world.time_waits.items()
-        for address, port, _ in said.rows
-    }
-    found: dict[Remote, tuple[int, Server]] = {}
-    for pid, server in _servers(world) if waiting else ():
-        netns = world.processes[pid].netns
-        for address, port in (
-            (server.address, server.port),
-            (server.check_address, server.check_port),
-        ):
-            if netns is not None and address is not None and (netns, address, port) in waiting:
-                found.setdefault((netns, address, port), (pid, server))
-    return found
-
-
-def _servers(world: World) -> Iterable[tuple[int, Server]]:
-    for pid in sorted(world.servers.keys() & world.processes.keys()):
-        yield from ((pid, server) for server in world.servers[pid])
-
-
-def _waiting(world: World, host: HostCounters, remote: Remote) -> int:
-    """Connections to there in TIME_WAIT whose ports no new one may have."""
-    said = world.time_waits.get(remote[0])
-    loopback = ip_address(printable(remote[1])).is_loopback
-    if said is None or host.tw_reuse == 1 or (host.tw_reuse == 2 and loopback):
-        return 0
-    return sum(count for address, port, count in said.rows if (address, port) == remote[1:])
 
 
 # The wording -------------------------------------------------------------------------------

@@ -1,0 +1,106 @@
+"""What takes local ports towards one address and port: open connections, and those in TIME_WAIT."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import ip_address
+
+from hatrace.model.address import endpoint, printable
+from hatrace.model.event import HostCounters, Target
+from hatrace.model.topology import Server
+from hatrace.model.world import World
+
+Remote = tuple[int, bytes, int]
+"""Network namespace, address, port."""
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """What takes local ports towards one address and port."""
+
+    remote: Remote
+    rows: tuple[Target, ...]
+    """Those with most open connections first; none, if no connection was seen while open."""
+    waiting: int
+    """In TIME_WAIT."""
+    ports: int
+    """How many there are."""
+    pid: int
+    """Who has most of them, or else a HAProxy that has a server there."""
+    label: str
+    """What is there."""
+
+    @property
+    def used(self) -> int:
+        return sum(row.open for row in self.rows) + self.waiting
+
+    @property
+    def mostly_waiting(self) -> bool:
+        return self.waiting * 2 > self.used
+
+    @property
+    def where(self) -> str:
+        return endpoint(*self.remote[1:])
+
+
+def network(world: World, netns: int) -> HostCounters | None:
+    """The counters of a network namespace; those of old captures do not say whose they are."""
+    if world.host is not None and world.host.netns is None:
+        return world.host
+    return world.networks.get(netns)
+
+
+def crowds(world: World) -> Iterable[Crowd]:
+    """Every remote address and port that takes local ports, in a stable order."""
+    found: dict[Remote, list[Target]] = {}
+    for row in sorted(world.targets.values(), key=lambda one: (-one.open, one.pid, one.index)):
+        if not row.inbound:
+            found.setdefault((row.netns, row.address, row.port), []).append(row)
+    servers = _crowded_servers(world)
+    for remote in sorted(found.keys() | servers.keys()):
+        host = network(world, remote[0])
+        if host is None or host.port_low is None or host.port_high is None:
+            continue
+        ports, waiting = host.port_high - host.port_low + 1, _waiting(world, host, remote)
+        if rows := found.get(remote):
+            taking = tuple(row for row in rows if row.open) or tuple(rows[:1])
+            label = world.target_attribution(taking[0]).label
+            yield Crowd(remote, taking, waiting, ports, taking[0].pid, label)
+        else:
+            pid, server = servers[remote]
+            yield Crowd(remote, (), waiting, ports, pid, server.label)
+
+
+def _crowded_servers(world: World) -> dict[Remote, tuple[int, Server]]:
+    """Where connections wait and HAProxy has a server, with the worker that says so: all of them
+    may have come and gone between two looks, or before hatrace."""
+    waiting = {
+        (netns, address, port)
+        for netns, said in world.time_waits.items()
+        for address, port, _ in said.rows
+    }
+    found: dict[Remote, tuple[int, Server]] = {}
+    for pid, server in _servers(world) if waiting else ():
+        netns = world.processes[pid].netns
+        for address, port in (
+            (server.address, server.port),
+            (server.check_address, server.check_port),
+        ):
+            if netns is not None and address is not None and (netns, address, port) in waiting:
+                found.setdefault((netns, address, port), (pid, server))
+    return found
+
+
+def _servers(world: World) -> Iterable[tuple[int, Server]]:
+    for pid in sorted(world.servers.keys() & world.processes.keys()):
+        yield from ((pid, server) for server in world.servers[pid])
+
+
+def _waiting(world: World, host: HostCounters, remote: Remote) -> int:
+    """Connections to there in TIME_WAIT whose ports no new one may have."""
+    said = world.time_waits.get(remote[0])
+    loopback = ip_address(printable(remote[1])).is_loopback
+    if said is None or host.tw_reuse == 1 or (host.tw_reuse == 2 and loopback):
+        return 0
+    return sum(count for address, port, count in said.rows if (address, port) == remote[1:])
