@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from hatrace.haproxy import parse
 from hatrace.lab import builds, guard
 from hatrace.lab.scenario import Running
 from hatrace.lab.scenarios import SCENARIOS, drain_survivor_connecting
@@ -227,6 +228,15 @@ def test_sessions_that_wait_for_their_server_survive_the_shutdown() -> None:
         assert isinstance(stuck, int)
         assert wait_until(lambda: "MAINT" in running.haproxy.ask("show stat"))
         assert drain_survivor_connecting.connecting(stuck) == running.facts["sessions"]
+
+
+def test_the_spoe_agent_is_one_for_haproxy() -> None:
+    """By HAProxy's own check of its protocol."""
+    with playing("healthy-spoe") as running:
+        server = "agents/answers"
+        assert wait_until(
+            lambda: parse.stat(running.haproxy.ask("show stat"))[server].check_status == "L7OK"
+        )
 
 
 def test_stale_workers_stay_with_a_session_each() -> None:

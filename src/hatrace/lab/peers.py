@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.lab import changing, servers
+from hatrace.lab import changing, servers, spop
 from hatrace.lab.clients import CALLING
 from hatrace.lab.stage import Stage, wait_until
 
-SERVING = servers.SERVING | changing.SERVING
+SERVING = servers.SERVING | changing.SERVING | {"spop": spop.spop}
 ACCEPTING = servers.ACCEPTING | changing.ACCEPTING
 BACKLOG = 128
 RETRY_S = 0.2

@@ -24,6 +24,7 @@ from hatrace.lab.scenarios import (
     healthy_rhythm,
     healthy_slow_checks,
     healthy_slow_readers,
+    healthy_spoe,
     healthy_variants,
     healthy_websockets,
 )
@@ -52,4 +53,5 @@ LOOKALIKES = (
     healthy_resolvers,
     healthy_operators,
     healthy_pauses,
+    healthy_spoe,
 )
