@@ -25,6 +25,8 @@ from hatrace.model.world import World
 
 OTHERS = frozenset({"check connect elsewhere", "socks4", "lua", "set-dst", "option transparent"})
 """Settings (`Configured.options`) with which more than the listed checks may connect there."""
+POOLING = frozenset({"http", "spop"})
+"""Modes in which idle connections are kept for others; `spop` (agents) from HAProxy 3.1 on."""
 
 
 def over(group: Group, world: World, matcher: Matcher, limits: Thresholds) -> tuple[Flow, ...]:
@@ -66,8 +68,8 @@ def _told_apart(world: World, group: Group, matcher: Matcher, limits: Thresholds
     doubtful = [flow for flow in group.flows if _doubtful(flow, world, group, matcher)]
     answers = group.pid in world.infos
     waiting = [flow for flow in doubtful if world.now_ns - flow.born_ns < limits.asked_ns]
-    # An HTTP session's connection may also wait in its server's pool, without any client.
-    pooled = [flow for flow in doubtful if _http(group) and flow.state == State.ESTABLISHED]
+    # A connection may also wait in its server's pool, without any client.
+    pooled = [flow for flow in doubtful if _pools(group) and flow.state == State.ESTABLISHED]
     left_out = {flow.key for flow in (*(waiting if answers else ()), *pooled)}
     left_out |= {flow.key for flow in group.flows if _attempt(flow, world, limits)}
     rest = [flow for flow in doubtful if flow.key not in left_out]
@@ -79,8 +81,8 @@ def _doubtful(flow: Flow, world: World, group: Group, matcher: Matcher) -> bool:
     """Whether nothing but behaviour makes it a check's."""
     if world.attribution(flow).confidence is Confidence.CERTAIN:
         return False
-    if not _unconnected(flow) and _http(group) and not flow.sent_bytes and not flow.received_bytes:
-        return False  # an HTTP session connects when it has something to send
+    if not _unconnected(flow) and _pools(group) and not flow.sent_bytes and not flow.received_bytes:
+        return False  # in these modes HAProxy connects when it has something to send
     return matcher.match(flow).word is Word.UNASKED
 
 
@@ -94,9 +96,9 @@ def _unconnected(flow: Flow) -> bool:
     return flow.state == State.SYN_SENT or not (flow.established_ns or flow.preexisting)
 
 
-def _http(group: Group) -> bool:
-    """Whether all servers that take sessions there speak HTTP."""
-    return all(one.mode == "http" for one in group.servers if takes(one, group.key))
+def _pools(group: Group) -> bool:
+    """Whether HAProxy has a pool for each server that takes sessions there."""
+    return all(one.mode in POOLING for one in group.servers if takes(one, group.key))
 
 
 def _clients(world: World) -> int:

@@ -127,11 +127,15 @@ def _kind(fd: int, words: dict[str, str], line: str, back_fds: Container[int] | 
     return "check"
 
 
+PASS = "PASS"
+"""The multiplexer without one: a plain TCP stream."""
+
+
 def _is_unused(words: dict[str, str]) -> bool:
     """An idle connection, or one of a multiplexer without an exchange: data's, not a check's."""
     flags = words.get("cflg", "0x0")
     idle = int(flags, 16) & IDLE_FLAGS if re.fullmatch(r"0x[0-9a-fA-F]+", flags) else 0
-    return bool(idle) or (words.get("mux") in ("H1", "H2", "FCGI") and "h1s" not in words)
+    return bool(idle) or (words.get("mux", PASS) != PASS and "h1s" not in words)
 
 
 def _label(words: dict[str, str], labels: Container[str]) -> str:

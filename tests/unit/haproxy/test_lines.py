@@ -87,6 +87,18 @@ def test_known_labels_turn_names_the_right_way() -> None:
     assert lines.descriptors(line, labels={"s/be"})[0].server == "s/be"
 
 
+def test_a_multiplexer_without_an_exchange_is_no_checks() -> None:
+    """An agent's connection of HAProxy 3.2 between two messages (`mode spop`)."""
+    line = (
+        "     16 : st=0x010121(cL heopI W:sRa R:srA) iocb=0x558a(sock_conn_iocb) back=1"
+        " cflg=0x00000301 cerr=0 fam=ipv4 lport=47566 rport=27889 sv=agents/answers mux=SPOP"
+        " ctx=0x7f43 spop_conn.st0=2 .maxid=15 .flg=0x8000 .nbst=0 .nbcs=0 .exp=<NEVER> xprt=RAW\n"
+    )
+    (spop,) = lines.descriptors(line, back_fds=())
+    (plain,) = lines.descriptors(line.replace("SPOP", "PASS"), back_fds=())
+    assert (spop.kind, plain.kind) == ("server", "check")
+
+
 def test_a_dead_connection_has_no_remote_port_and_may_be_marked() -> None:
     line = "  9 : st=0x21 iocb=0x1(sock_conn_iocb) back=1 lport=4711 sv=be/s mux=PASS ctx=0x2 !\n"
     (found,) = lines.descriptors(line, frozenset({9}))
