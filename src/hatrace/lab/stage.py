@@ -37,6 +37,7 @@ class Stage:
         self._children: list[subprocess.Popen[bytes]] = []
         self._inside: tuple[str, ...] = ()
         self._ports = iter(random.sample(PORTS, len(PORTS)))
+        self._claimed: list[socket.socket] = []
         self._guard = subprocess.Popen(
             [sys.executable, "-m", "hatrace.lab.guard", self.token, str(self.directory)],
             stdin=subprocess.PIPE,
@@ -67,11 +68,15 @@ class Stage:
             child.wait()
         self._guard.wait()
         guard.end(self.token)
+        for claim in self._claimed:
+            claim.close()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def port(self) -> int:
-        """A TCP port that is free now, never the same twice."""
+        """A TCP port that is free now, never the same twice, nor that of a lab beside this one."""
         for port in self._ports:
+            if not self._claims(port):
+                continue
             with socket.socket(socket.AF_INET6) as probe:
                 probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,6 +86,17 @@ class Stage:
                     continue
                 return port
         raise EnvironmentLacks(f"no free port in {PORTS.start}-{PORTS.stop - 1}")
+
+    def _claims(self, port: int) -> bool:
+        """Whether no other lab has it; an abstract name is free again when its owner is gone."""
+        claim = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            claim.bind(f"\0hatrace-lab-port-{port}")
+        except OSError:
+            claim.close()
+            return False
+        self._claimed.append(claim)
+        return True
 
     def enter_network(self, settings: Mapping[str, str]) -> None:
         """All that is started from now on lives in a network namespace of its own.

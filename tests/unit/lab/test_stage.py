@@ -64,6 +64,17 @@ def test_ports_are_free_and_never_the_same() -> None:
     assert all(port in PORTS for port in given)
 
 
+def test_labs_side_by_side_never_have_the_same_port() -> None:
+    with Stage() as one, Stage() as other:
+        given = one.port()
+        other._ports = iter([given])
+        with pytest.raises(EnvironmentLacks):
+            other.port()
+    with Stage() as later:
+        later._ports = iter([given])
+        assert later.port() == given
+
+
 def test_a_program_that_is_not_there_is_said() -> None:
     with Stage() as stage, pytest.raises(EnvironmentLacks, match="does not start"):
         stage.spawn(["/nonexistent/haproxy"], "a.log")
