@@ -124,6 +124,6 @@ class DrainSurvivor:
 
 def _signature(one: Survivor) -> frozenset[str]:
     marks = {"old worker" if one.old else "same worker"}
-    if one.connecting:
+    if one.mostly_connecting:
         marks.add("waits for server")
     return frozenset(marks)

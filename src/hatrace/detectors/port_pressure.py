@@ -152,9 +152,10 @@ def _claim(world: World, one: Crowd) -> str:
     if not one.waiting:
         return f"{taken} {one.where}{whose} are taken by open connections: {owners}"
     if one.waiting == one.used:
+        there = "connects there" if one.rows else "has a server there, and nobody else is known"
         return (
-            f"{taken} {one.where}{whose} are taken, all by connections in TIME_WAIT;"
-            f" who connects there is {_process(world, one.pid)}"
+            f"{taken} {one.where}{whose} are taken, all by connections in TIME_WAIT, which have no"
+            f" owner: {_process(world, one.pid)} {there}"
         )
     return (
         f"{taken} {one.where}{whose} are taken: {words.number(one.waiting)} by connections in"

@@ -34,7 +34,7 @@ def cause(one: Survivor) -> str:
             "sessions of an old worker: commands at the stats socket reach only the newest"
             " process, which neither lists nor ends them"
         )
-    if one.connecting:
+    if one.mostly_connecting:
         return (
             "sessions that wait for their connection to the server: `shutdown sessions server`"
             " does not end these before HAProxy 3.1.7 and 3.2 (3.0.11 freezes them: only the end of"
@@ -102,15 +102,8 @@ def next_steps(world: World, one: Survivor) -> Iterable[Step]:
     yield Step("see them", steps.sockets_to(one.process, one.address, one.port))
     if one.old or one.out == "removed":
         yield Step("see whose they are", _sessions(world, one))
-    if not one.old and one.out != "removed" and not one.connecting:
-        yield Step(
-            "end its sessions in that worker",
-            steps.ask(world, pid, f"shutdown sessions server {one.label}", Level.ADMIN),
-        )
     if one.out != "removed":
-        yield Step(
-            "or all of it step by step, verified in the kernel", f"hatrace drain {one.label}"
-        )
+        yield from _end_sessions(world, one)
     if one.old:
         # An old worker refuses `shutdown sessions server`: "Proxy is disabled." (2.2 to 3.2).
         yield Step("or end the old worker with all its sessions", f"hatrace retire {pid}")
@@ -120,3 +113,24 @@ def next_steps(world: World, one: Survivor) -> Iterable[Step]:
         f"destroy the sockets in the kernel (needs CONFIG_INET_DIAG_DESTROY){again}",
         steps.inside(one.process, f"ss -tK dst {one.endpoint}"),
     )
+
+
+def _end_sessions(world: World, one: Survivor) -> Iterable[Step]:
+    """By one command, or by `drain`: which comes first where a command would freeze some."""
+    drain = f"hatrace drain {one.label}"
+    command = steps.ask(
+        world, one.process.pid, f"shutdown sessions server {one.label}", Level.ADMIN
+    )
+    if one.connecting:
+        yield Step(
+            "end all of it step by step, verified in the kernel: those that wait come first, for a"
+            " command may freeze them",
+            drain,
+        )
+        if not one.old:
+            but = "not those that wait for it, before 3.1.7 and 3.2"
+            yield Step(f"end its sessions in that worker; {but}", command)
+        return
+    if not one.old:
+        yield Step("end its sessions in that worker", command)
+    yield Step("or all of it step by step, verified in the kernel", drain)

@@ -52,9 +52,13 @@ class Survivor:
         return self.process.kind not in CURRENT
 
     @property
-    def connecting(self) -> bool:
-        """Whether a session among them waits for the server to answer its SYN."""
-        return any(flow.state == State.SYN_SENT for flow in self.flows)
+    def connecting(self) -> int:
+        """How many of them wait for the server to answer their SYN."""
+        return sum(flow.state == State.SYN_SENT for flow in self.flows)
+
+    @property
+    def mostly_connecting(self) -> bool:
+        return self.connecting * 2 > self.count
 
 
 def survivors(world: World) -> Iterable[Survivor]:

@@ -49,16 +49,19 @@ def test_connections_to_a_server_in_maintenance_are_named() -> None:
 
 
 def test_sessions_that_wait_for_the_server_have_another_cause() -> None:
-    """`shutdown sessions server` does not end those: it is not proposed."""
-    world = maintained(make.data_target(open=3))
-    waiting = make.flow(state=int(State.SYN_SENT))
-    detector = DrainSurvivor(nothing_known)
+    """`shutdown sessions server` does not end those: it is not what is proposed first."""
+    detector, world = DrainSurvivor(nothing_known), maintained(make.data_target(open=3))
+    waiting = [make.flow(state=int(State.SYN_SENT)) for _ in range(3)]
     ask(detector, world, 1)
-    assert "end its sessions in that worker" in text_of(ask(detector, world, 7)[0])
-    (finding,) = ask(detector, world, 8, make.open_scan(make.at(8), waiting))
-    assert finding.cause.startswith("sessions that wait for their connection to the server")
-    assert "end its sessions in that worker" not in text_of(finding)
-    assert "HAProxy tries again" in text_of(finding)
+    one, *_ = ask(detector, world, 7, make.open_scan(make.at(7), *waiting[:1]))
+    assert one.cause.startswith("maintenance stops new sessions only"), "of one in three"
+    (all_of_them,) = ask(detector, world, 8, make.open_scan(make.at(8), *waiting))
+    assert all_of_them.cause.startswith("sessions that wait for their connection to the server")
+    for finding in (one, all_of_them):
+        texts = [step.text for step in finding.next_steps]
+        assert texts[1].startswith("end all of it step by step")
+        assert texts[2].endswith("not those that wait for it, before 3.1.7 and 3.2")
+        assert texts[3].endswith("HAProxy tries again, up to `retries` times")
 
 
 def test_what_was_there_before_is_named_within_two_seconds() -> None:

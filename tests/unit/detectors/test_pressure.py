@@ -99,7 +99,7 @@ def test_ports_of_connections_that_nobody_saw_open() -> None:
     (finding,) = ask(detector, world, 1, TimeWaits(make.at(1), NETNS, rows))
     assert (finding.count, finding.preexisting) == (90, 90)
     assert "90 of 100 source ports towards 192.0.2.1:443 (be/s1) are taken, all" in finding.claim
-    assert "who connects there is pid 100 (haproxy)" in finding.claim
+    assert "no owner: pid 100 (haproxy) has a server there" in finding.claim
     row = (address, make.SERVICE_PORT, 80)
     (finding,) = ask(detector, world, 30, TimeWaits(make.at(30), NETNS, (row,)))
     assert (finding.count, finding.preexisting) == (80, 80)
