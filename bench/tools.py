@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import bpf, processes
+from hatrace.kernel.rungs import LADDER
 
 NOTHING, AGAIN = "nothing", "nothing again"
 """The second tells how much two runs differ that should not."""
-RUNGS = ("fentry", "kprobe", "cgroup")
+RUNGS = tuple(rung.name for rung in LADDER)
 POLL = "while :; do ss -tinp; sleep 1; done"
 DEBUGFS = "/sys/kernel/debug"
 ATTACH_S = 180.0

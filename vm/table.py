@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from hatrace.kernel.rungs import LADDER
 from vm.outcome import Outcome
 
-RUNGS = ("fentry", "kprobe", "cgroup")
+RUNGS = tuple(rung.name for rung in LADDER)
 
 HEAD = """\
 # Kernels: what each rung sees where
