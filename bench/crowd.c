@@ -6,6 +6,7 @@
  *
  *	churn RATE SECONDS	close and replace so many connections a second, altogether
  *	storm COUNT		make and close so many, as fast as it goes
+ *	half COUNT		shut the sending half of so many clients
  *	reset			abort all clients at once, and keep the dead accepted ends
  *
  * and prints how many connections that were, and how long it took.
@@ -123,6 +124,15 @@ static long storm(double amount)
 	return done;
 }
 
+static long half(double amount)
+{
+	long done = 0;
+
+	for (; done < amount && done < count; done++)
+		shutdown(pairs[done].client, SHUT_WR);
+	return done;
+}
+
 static long reset(void)
 {
 	struct linger abort = {1, 0};
@@ -132,6 +142,20 @@ static long reset(void)
 		close(pairs[i].client);
 	}
 	return count;
+}
+
+static long obeyed(struct order order)
+{
+	switch (order.what) {
+	case 'c':
+		return churn(order.amount, order.seconds);
+	case 's':
+		return storm(order.amount);
+	case 'h':
+		return half(order.amount);
+	default:
+		return reset();
+	}
 }
 
 static void member(int number, int port, int orders, int answers)
@@ -146,10 +170,7 @@ static void member(int number, int port, int orders, int answers)
 	if (write(answers, &done, sizeof(done)) != sizeof(done))
 		fail("answer");
 	while (read(orders, &order, sizeof(order)) == sizeof(order)) {
-		if (order.what == 'c')
-			done = churn(order.amount, order.seconds);
-		else
-			done = order.what == 's' ? storm(order.amount) : reset();
+		done = obeyed(order);
 		if (write(answers, &done, sizeof(done)) != sizeof(done))
 			fail("answer");
 	}

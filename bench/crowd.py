@@ -46,6 +46,10 @@ class Crowd:
         """Makes and closes so many, as fast as it goes."""
         return self._do(f"storm {count}")
 
+    def half(self, count: int) -> Done:
+        """Shuts the sending half of so many clients: their accepted ends are in CLOSE_WAIT."""
+        return self._do(f"half {count}")
+
     def reset(self) -> Done:
         """Aborts all clients at once; the dead accepted ends stay held."""
         return self._do("reset")

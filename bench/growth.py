@@ -33,6 +33,7 @@ LEAST_PER_S = 200.0
 SETTLE_S, SETTLED_PER_S = 8.0, 50_000
 """The first looks at everything cost more than all that follow."""
 SCANS = 7
+SUSPECTS = 1_000
 STORM = 20_000
 """So many connections for the BPF time of one: what others do meanwhile counts little."""
 ITERATORS = ("scan", "inventory")
@@ -53,6 +54,8 @@ class Level:
     flows: int
     inventory_s: float
     scan_s: float
+    whole_s: float
+    """A scan that looks at the calm ones, too."""
     picking_s: float
     """A scan which finds a thousand suspects among them."""
     idle_share: float
@@ -67,7 +70,6 @@ class Level:
 
 def measure(flows: int, seconds: float) -> Level:
     with crowd(flows // 2) as people:
-        inventory_s, scan_s, picking_s = _alone(people)
         with attached(live(people.scope)) as running:
             assert running is not None
             time.sleep(max(SETTLE_S, flows / SETTLED_PER_S))
@@ -77,10 +79,12 @@ def measure(flows: int, seconds: float) -> Level:
             busy = processes.share(running.session, lambda: people.churn(per_s, seconds))
             bpf_us = _bpf_us(running, people)
             resident = processes.resident_bytes(running.session)
+        inventory_s, scan_s, whole_s, picking_s = _alone(people)
     return Level(
         2 * people.connections,
         inventory_s,
         scan_s,
+        whole_s,
         picking_s,
         idle,
         busy,
@@ -90,9 +94,9 @@ def measure(flows: int, seconds: float) -> Level:
     )
 
 
-def _alone(people: Crowd) -> tuple[float, float, float]:
+def _alone(people: Crowd) -> tuple[float, float, float, float]:
     """Seconds of the first inventory (as a session asks for it: holders of suspects only), of a
-    scan, and of one that picks suspects."""
+    scan, of one of the whole table, and of one that picks suspects."""
     pids = list(processes.named(COMM))
     scope = Scope(ScopeKind.PID, tuple(map(str, pids)))
     probes = attach(bpf_dir(), scope, sizes=fitting(2 * people.connections))
@@ -100,14 +104,23 @@ def _alone(people: Crowd) -> tuple[float, float, float]:
     with closing(probes):
         probes.follow(pids)
         inventory_s = _seconds(lambda: probes.inventory(wanted=frozenset()))
-        scan_s = median(_seconds(lambda: probes.scan(Criteria())) for _ in range(SCANS))
-        return inventory_s, scan_s, _picking_s(probes)
+        scan_s = _scan_s(probes, Criteria())
+        whole_s = _scan_s(probes, Criteria(whole=True))
+        return inventory_s, scan_s, whole_s, _picking_s(probes, people)
 
 
-def _picking_s(probes: Probes) -> float:
-    """Idle flows are suspects to this scan: it reports the first thousand, and counts all."""
-    criteria = Criteria(idle_ns=1, limit=1_000)
+def _scan_s(probes: Probes, criteria: Criteria) -> float:
+    """The first one sees everything for the first time, or something that it asks for."""
+    probes.scan(criteria)
     return median(_seconds(lambda: probes.scan(criteria)) for _ in range(SCANS))
+
+
+def _picking_s(probes: Probes, people: Crowd) -> float:
+    wanted = people.half(SUSPECTS).count
+    criteria = Criteria(half_closed_ns=1)
+    found = probes.scan(criteria)[1]
+    assert found >= wanted, f"{found} suspects of {wanted} are reported"
+    return _scan_s(probes, criteria)
 
 
 def _seconds(work: Callable[[], object]) -> float:
@@ -131,7 +144,8 @@ def table(levels: tuple[Level, ...]) -> str:
         "open flows",
         "inventory ms",
         "scan ms",
-        "picking 1,000 ms",
+        "of the whole ms",
+        f"picking {SUSPECTS:,} ms",
         "idle CPU",
         "connections/s",
         "CPU then",
@@ -146,6 +160,7 @@ def _row(level: Level) -> list[str]:
         f"{level.flows:,}",
         f"{level.inventory_s * 1e3:,.0f}",
         f"{level.scan_s * 1e3:,.1f}",
+        f"{level.whole_s * 1e3:,.0f}",
         f"{level.picking_s * 1e3:,.1f}",
         f"{level.idle_share:.1%}",
         f"{level.per_s:,.0f}",
@@ -233,8 +248,9 @@ def _of_level(level: Level, size: float) -> list[Aim]:
             Aim(
                 f"picking suspects among {level.flows:,} open flows",
                 f"under {MOST_PICKING_S * 1e3:g} ms, in the kernel",
-                f"{level.scan_s * 1e3:,.0f} ms; with 1,000 to report {level.picking_s * 1e3:,.0f}",
-                level.scan_s < MOST_PICKING_S,
+                f"{level.scan_s * 1e3:,.0f} ms; with {SUSPECTS:,} to report "
+                f"{level.picking_s * 1e3:,.0f}",
+                max(level.scan_s, level.picking_s) < MOST_PICKING_S,
             )
         ]
     return []

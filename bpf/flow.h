@@ -55,7 +55,7 @@ struct flow {
 	__u16 error;		/* errno of the connection's end: ECONNREFUSED, ETIMEDOUT ... */
 	__u8 family;		/* AF_INET or AF_INET6 */
 	__u8 state;		/* TCP_ESTABLISHED (1) .. TCP_CLOSING (11), net/tcp_states.h */
-	__u8 pad[2];
+	__u16 calm;		/* in the kernel's table only: see calm.h */
 };
 
 enum direction { OUTBOUND = 0, INBOUND = 1 };
@@ -116,6 +116,8 @@ struct criteria {
 	__u64 idle_ns;		/* ESTABLISHED, nothing moved for longer */
 	__u32 limit;		/* at most so many records; all are counted */
 	__u32 everything;	/* 1: every open flow */
+	__u32 whole;		/* 1: the scan goes through the whole table (calm.h) */
+	__u8 pad[4];
 };
 
 /* One socket file of a process in scope, from the inventory. */

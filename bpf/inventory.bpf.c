@@ -4,8 +4,8 @@
  *
  *	bpf_iter__inventory  every fd of the processes in scope: reports socket files,
  *	                     and adopts TCP sockets which are older than hatrace
- *	bpf_iter__scan       every flow in the table: reports those which meet the
- *	                     criteria, refreshed from the live socket
+ *	bpf_iter__scan       the flows which are not calm, or all: reports those which meet
+ *	                     the criteria, refreshed from the live socket
  *
  * Both run in the reader's context and cost traffic nothing.  Their contexts are
  * those of include/linux/bpf.h (DEFINE_BPF_ITER_FUNC): pointers, 8 bytes each.
@@ -100,11 +100,6 @@ static inline int suspect(struct criteria *c, struct flow *f, u64 now)
 /* A gone flow whose address nobody has taken over for so long: its memory went elsewhere. */
 #define UNCLAIMED_NS 10000000000ULL
 
-static inline void drop(u64 sk)
-{
-	map_drop(MAP(MAP_FLOWS), &sk);
-}
-
 /*
  * A tracepoint's program does not run while it runs on the same CPU already: one that a
  * softirq interrupts may so miss an end (about one in 100,000, measured under load).  Then
@@ -132,78 +127,119 @@ static inline void catch_up(struct flow *f, struct sock *sk, u64 now)
 		f->closed_ns = whole(now);
 }
 
-/*
- * Whether a flow can be passed over without a look at its socket, which takes longer than all
- * else: it is established, and no one asked for such.  In an eighth of the scans it is looked
- * at nevertheless, for what the hooks may have missed.
- */
-static inline int unremarkable(struct criteria *c, struct flow *f, u64 key, u64 now)
+static inline void count(void *counts, u32 target, s64 more)
 {
-	u32 target = f->target; /* 5.10, 6.1: a key may not lie in the iterator's buffer */
-	u64 *watched;
-
-	if (c->everything || c->idle_ns || f->gone_ns || f->released_ns || !f->inode || !target)
-		return 0;
-	if (f->state != TCP_ESTABLISHED || ((key >> 8 ^ now >> 30) & 7) == 0)
-		return 0;
-	watched = map_get(MAP(MAP_WATCH_NS), &target);
-	return !watched || !older(now, f->born_ns, *watched);
-}
-
-static inline void count_open(u32 target)
-{
-	u64 *open = map_get(MAP(MAP_TARGET_OPEN), &target);
+	u64 *open = map_get(counts, &target);
 
 	if (open)
-		(*open)++;
+		*open += more;
 }
 
+/* Established, held, of a known target, and nobody asked for such: of these there are most. */
+static inline int settled(struct flow *f)
+{
+	u32 target = f->target;
+	u64 *watched_ns;
+
+	if (f->state != TCP_ESTABLISHED || !f->inode || !target || f->released_ns || f->gone_ns)
+		return 0;
+	watched_ns = map_get(MAP(MAP_WATCH_NS), &target);
+	return watched_ns && !*watched_ns;
+}
+
+/* Whether a calm flow is what it was, and nobody asks for such now. */
+static inline int still_calm(struct criteria *c, struct flow *f, struct sock *sk)
+{
+	if (c->everything || c->idle_ns || !f->calm || f->calm & WOKEN || !settled(f))
+		return 0;
+	return PEEK(sk, __sk_common.skc_state) == TCP_ESTABLISHED && !ended_unseen(f, sk);
+}
+
+/* No scan looks at it from now on, unless a hook has just changed it. */
+static inline void calm_down(struct flow *f, u64 sk)
+{
+	count(MAP(MAP_TARGET_CALM), f->target, 1);
+	f->calm = f->target;
+	map_drop(MAP(MAP_LOOKS), &sk);
+	if (!settled(f))
+		wake(sk, f);
+}
+
+/* A hook has woken it, or the scan comes to all: whether it is calm shows now. */
+static inline void uncalm(struct criteria *c, struct flow *f)
+{
+	if (f->calm && !c->whole) /* a scan of all counts from 0 */
+		count(MAP(MAP_TARGET_CALM), f->calm & ~WOKEN, -1);
+	f->calm = 0;
+}
+
+/* A gone flow keeps its place, and its place in `looks`, for the next at this address. */
+static inline void look_at_gone(struct flow *f, u64 sk, u64 now)
+{
+	if (!older(now, f->gone_ns, UNCLAIMED_NS))
+		return;
+	map_drop(MAP(MAP_FLOWS), &sk);
+	map_drop(MAP(MAP_LOOKS), &sk);
+}
+
+/* The key is a socket's address: of `looks`, or of `flows` where all are to be seen. */
 int bpf_iter__scan(u64 *ctx)
 {
-	struct { void *meta; void *map; u64 *key; struct flow *value; } *it = (void *)ctx;
+	struct { void **meta; void *map; u64 *key; void *value; } *it = (void *)ctx;
 	u32 zero = 0, which = COUNTER_MATCHED;
 	struct criteria *c = map_get(MAP(MAP_CRITERIA), &zero);
 	u64 *matched = map_get(MAP(MAP_COUNTERS), &which);
 	struct config *s = settings();
-	u64 *key = it->key, now;
-	struct flow *value = it->value, f;
+	struct flow *known, f;
+	u64 now, key;
 
-	if (!key || !value || !c || !s || !matched || !s->hz)
+	if (!it->key || !c || !s || !matched || !s->hz)
 		return 0;
-	now = bpf_ktime_get_ns();
-	if (unremarkable(c, value, *key, now)) {
-		count_open(value->target);
+	key = *it->key; /* 5.10, 6.1: a key may not lie in the iterator's buffer */
+	known = map_get(MAP(MAP_FLOWS), &key);
+	if (!known) {
+		map_drop(MAP(MAP_LOOKS), &key);
 		return 0;
 	}
-	if (!value->gone_ns && ended_unseen(value, (struct sock *)*key)) {
+	if (still_calm(c, known, (struct sock *)key)) {
+		count(MAP(MAP_TARGET_CALM), known->calm, 1);
+		return 0;
+	}
+	uncalm(c, known);
+	if (c->whole && !map_get(MAP(MAP_LOOKS), &key))
+		look_at(key);
+	now = bpf_ktime_get_ns();
+	if (known->gone_ns) {
+		look_at_gone(known, key, now);
+		return 0;
+	}
+	if (ended_unseen(known, (struct sock *)key)) {
 		struct losses *l = lost();
 
 		if (l)
 			l->overwritten++;
-		value->gone_ns = whole(now);
-		finish(value);
+		known->gone_ns = whole(now);
+		finish(known);
 		return 0;
 	}
-	if (value->gone_ns) {
-		if (older(now, value->gone_ns, UNCLAIMED_NS))
-			drop(*key);
-		return 0;
-	}
-	if (!value->target && value->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
-		value->target = target_of(value);
-	if (!value->inode && !value->released_ns)
-		value->inode = inode_of(PEEK((struct sock *)*key, sk_socket));
-	catch_up(value, (struct sock *)*key, now);
-	__builtin_memcpy(&f, value, sizeof(f));
-	refresh(&f, (struct sock *)*key, now, s->hz);
+	if (!known->target && known->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
+		known->target = target_of(known);
+	if (!known->inode && !known->released_ns)
+		known->inode = inode_of(PEEK((struct sock *)key, sk_socket));
+	catch_up(known, (struct sock *)key, now);
+	__builtin_memcpy(&f, known, sizeof(f));
+	refresh(&f, (struct sock *)key, now, s->hz);
 	if (suspect(c, &f, now)) {
 		f.id ^= s->secret;
 		/* No room in this read(): the next begins with the same flow, and counts it. */
-		if (*matched < c->limit && seq_put(*(void **)it->meta, &f, sizeof(f)))
+		if (*matched < c->limit && seq_put(*it->meta, &f, sizeof(f)))
 			return 0;
 		(*matched)++;
 	}
-	count_open(f.target);
+	if (settled(&f))
+		calm_down(known, key);
+	else
+		count(MAP(MAP_TARGET_OPEN), f.target, 1);
 	return 0;
 }
 

@@ -14,7 +14,7 @@ enum map {
 	MAP_RING,	  /* one struct flow for each that ended.  The news. */
 	MAP_TARGET_INDEX, /* hash: struct target_key -> u32 index */
 	MAP_TARGET_TOTALS, /* per-CPU array: struct target_total; [0]: those without a place */
-	MAP_TARGET_OPEN,  /* array of u64 by target, mapped: what the scan counted as open */
+	MAP_TARGET_OPEN,  /* array of u64 by target, mapped: of those a scan looked at, the open */
 	MAP_WATCH_NS,	  /* array by target: report its open flows older than this */
 	MAP_CONFIG,	  /* array of one struct config */
 	MAP_CRITERIA,	  /* array of one struct criteria */
@@ -25,6 +25,8 @@ enum map {
 	MAP_TAKEN,	  /* hash: target index -> u8.  Gives each index out once. */
 	MAP_UNIX_PATHS,	  /* hash: struct unix_path -> u32: the command-line sockets */
 	MAP_UNIX_CALLS,	  /* LRU hash: struct unix_caller -> struct unix_calls */
+	MAP_LOOKS,	  /* hash: socket address -> u8: the flows that are not calm */
+	MAP_TARGET_CALM,  /* array of u64 by target, mapped: open flows that are calm */
 };
 
 enum counter {
@@ -32,6 +34,7 @@ enum counter {
 	COUNTER_MATCHED, /* open flows which met the criteria of this scan */
 	COUNTER_JIFFIES, /* and the time of it: how user space learns HZ */
 	COUNTER_NOW_NS,
+	COUNTER_UNLISTED, /* 1: some flow is neither calm nor in `looks` */
 	COUNTERS,
 };
 

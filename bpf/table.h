@@ -3,6 +3,7 @@
 #ifndef HATRACE_TABLE_H
 #define HATRACE_TABLE_H
 
+#include "calm.h"
 #include "scope.h"
 #include "targets.h"
 
@@ -54,7 +55,9 @@ static inline void insert(u64 sk, struct flow *f)
 	struct losses *l;
 
 	if (!old) {
-		if (map_set(MAP(MAP_FLOWS), &sk, f, ANY) && (l = lost()))
+		if (!map_set(MAP(MAP_FLOWS), &sk, f, ANY))
+			look_at(sk);
+		else if ((l = lost()))
 			l->flows_full++;
 		return;
 	}
@@ -66,8 +69,9 @@ static inline void insert(u64 sk, struct flow *f)
 		old->gone_ns = f->born_ns;
 		finish(old);
 	}
+	wake(sk, old);
 	f->gone_ns = 1;
-	__builtin_memcpy(old, f, sizeof(*old));
+	__builtin_memcpy(old, f, __builtin_offsetof(struct flow, calm));
 	barrier();
 	old->gone_ns = 0;
 }

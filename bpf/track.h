@@ -83,10 +83,11 @@ static inline void missed_child(struct config *c, u64 key, u32 tgid)
 	f.netns = PEEK(net, ns.inum);
 	peek_addresses(&f, sk);
 	own(&f, tgid);
+	/* Where there was no room for it, that was counted at the handshake. */
 	if (map_get(MAP(MAP_FLOWS), &key))
 		insert(key, &f);
-	else /* where there was no room for it, that was counted at the handshake */
-		map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY);
+	else if (!map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY))
+		look_at(key);
 }
 
 /* accept(): runs as the caller.  ``sk`` is the child. */
@@ -176,6 +177,7 @@ static inline void on_closed(struct sock *sk, int old)
 			f->lport = __builtin_bswap16(PEEK(inet, inet_sport));
 	}
 	f->closed_ns = now_ns();
+	wake(key, f);
 	if (!f->released_ns && GET(sk, sk_shutdown) & SEND_SHUTDOWN)
 		f->flags |= FLOW_FIN_SENT;
 	if (old == TCP_SYN_SENT || old == TCP_SYN_RECV)
@@ -213,6 +215,7 @@ static inline void on_state(struct sock *sk, int old, int new)
 		f->state = new;
 		f->flags |= FLOW_FIN_RECEIVED;
 		f->fin_ns = segment_ns(sk);
+		wake(key, f);
 		return;
 	}
 }
@@ -238,12 +241,14 @@ static inline void on_release(u64 sk)
 
 		if (!c || !in_scope(c, tgid)) {
 			f->gone_ns = f->born_ns;
+			wake(sk, f);
 			return;
 		}
 		own(f, tgid);
 	}
 	f->released_ns = now_ns();
 	f->closer = tgid;
+	wake(sk, f);
 }
 
 /* tcp_destroy_sock: the end.  Runs as anybody. */

@@ -28,6 +28,10 @@ from hatrace.kernel.kprobes import open_kprobe
 from hatrace.kernel.maps import MapId, Sizes
 from hatrace.kernel.rungs import Hook, Rung, Via
 
+SCAN, SCAN_ALL = "scan", "scan all"
+_SCANS = {SCAN: MapId.LOOKS, SCAN_ALL: MapId.FLOWS}
+"""What the one program goes through."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -168,9 +172,10 @@ class _Loading:
         program = self._load(hook)
         self._programs[hook.target] = program
         if hook.via is Via.ITERATOR:
-            over = self._maps[MapId.FLOWS] if hook.target == "bpf_map_elem" else None
-            link = libbpf.link_iterator(program, hook.attach_type, over)
-            self._iterators[hook.function] = link
+            maps_of = _SCANS if hook.target == "bpf_map_elem" else {hook.function: None}
+            for name, over in maps_of.items():
+                fd = None if over is None else self._maps[over]
+                self._iterators[name] = libbpf.link_iterator(program, hook.attach_type, fd)
         elif hook.via is Via.CGROUP:
             directory = os.open(preflight.cgroup_mount() or "/sys/fs/cgroup", os.O_RDONLY)
             self._links.append(libbpf.link_cgroup(program, directory, hook.attach_type))

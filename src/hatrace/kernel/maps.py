@@ -39,9 +39,16 @@ class MapId(IntEnum):
     TAKEN = 13
     UNIX_PATHS = 14
     UNIX_CALLS = 15
+    LOOKS = 16
+    TARGET_CALM = 17
 
 
-COUNTER_TARGETS, COUNTER_MATCHED, COUNTER_JIFFIES, COUNTER_NOW_NS = 0, 1, 2, 3
+_CALM_FLOWS = 4
+"""So many flows for one that scans look at: a scan walks as many buckets as there may be of
+these, full or empty, 22 ns apiece, so `fitting` is worth asking."""
+
+COUNTER_TARGETS, COUNTER_MATCHED, COUNTER_JIFFIES, COUNTER_NOW_NS, COUNTER_UNLISTED = range(5)
+COUNTERS = 5
 """``enum counter`` of bpf/maps.h."""
 
 
@@ -53,8 +60,7 @@ class Sizes:
     """How much the kernel side may hold."""
 
     flows: int = MOST_FLOWS
-    """Open flows, a power of two; memory is taken as they come (about 250 bytes each).  Each
-    scan walks as many buckets, full or empty: 22 ns apiece, so `fitting` is worth asking."""
+    """Open flows, a power of two; memory is taken as they come (about 250 bytes each)."""
     targets: int = 1024
     ring_bytes: int = 8 << 20
     """A power of two.  192 bytes a finished flow: 43,690 of them between two drains."""
@@ -95,12 +101,14 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.CONFIG: Shape(_ARRAY, 4, wire.CONFIG.size, 1),
         MapId.CRITERIA: Shape(_ARRAY, 4, wire.CRITERIA.size, 1),
         MapId.LOSSES: Shape(_PERCPU_ARRAY, 4, wire.LOSSES.size, 1),
-        MapId.COUNTERS: Shape(_ARRAY, 4, 8, 4),
+        MapId.COUNTERS: Shape(_ARRAY, 4, 8, COUNTERS),
         MapId.TGIDS: Shape(_HASH, 4, 1, 16_384, _NO_PREALLOC),
         MapId.LISTENING: Shape(_ARRAY, 4, 64, 1024),
         MapId.TAKEN: Shape(_HASH, 4, 1, sizes.targets),
         MapId.UNIX_PATHS: Shape(_HASH, wire.UNIX_PATH.size, 4, 256),
         MapId.UNIX_CALLS: Shape(_LRU_HASH, wire.UNIX_CALLER.size, wire.UNIX_CALLS.size, 1024),
+        MapId.LOOKS: Shape(_HASH, 8, 1, sizes.flows // _CALM_FLOWS, _NO_PREALLOC),
+        MapId.TARGET_CALM: Shape(_ARRAY, 4, 8, sizes.targets, _MMAPABLE),
     }
 
 

@@ -16,8 +16,8 @@ from hatrace.model.flow import State
 
 CONFIG = struct.Struct("<QQIIII16s")
 """secret, cgroup_id, cgroup_level, scope, summary, hz, comm."""
-CRITERIA = struct.Struct("<QQQQQII")
-"""half_closed_ns, ghost_ns, orphan_ns, unanswered_ns, idle_ns, limit, everything."""
+CRITERIA = struct.Struct("<QQQQQIII4x")
+"""half_closed_ns, ghost_ns, orphan_ns, unanswered_ns, idle_ns, limit, everything, whole."""
 TARGET_KEY = struct.Struct("<16sIIHB5x")
 """addr, pid, netns, port, direction."""
 TARGET_TOTAL = struct.Struct("<6Q16I")
@@ -80,6 +80,9 @@ class Criteria:
     idle_ns: int = 0
     limit: int = SCAN_LIMIT
     everything: bool = False
+    whole: bool = False
+    """Whether calm flows are looked at, too, which they must be for ``idle_ns`` and
+    ``everything``."""
 
     def pack(self) -> bytes:
         return CRITERIA.pack(
@@ -90,6 +93,7 @@ class Criteria:
             self.idle_ns,
             self.limit,
             self.everything,
+            self.whole,
         )
 
 

@@ -102,7 +102,7 @@ def parsed(output: str) -> Header:
             header.values[name] = int(first)
         elif name == ".":
             header.structs[owner] = Layout(int(first), {})
-        elif name != "pad":
+        elif name not in ("pad", "calm"):  # the second is the kernel's own
             header.structs[owner].fields[name] = (int(first), int(second))
     return header
 
