@@ -26,6 +26,7 @@ from hatrace.kernel.probes import Probes, attach
 from hatrace.kernel.wire import Criteria
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.resources import bpf_dir
+from hatrace.sockets.counters import host_counters
 
 LEVELS = (1_000, 10_000, 100_000, 1_000_000)
 CHURN = 0.01
@@ -41,6 +42,8 @@ SOCKETS, MOST_INVENTORY_S = 70_000, 0.5
 IDLE_FLOWS, MOST_IDLE, MOST_BYTES = 100_000, 0.02, 50_000_000
 IDLE_S = 30.0
 """An inventory of so many comes that seldom, and belongs to what they cost."""
+TIME_WAIT_S, FEW_TIME_WAITS = 60, 5_000
+"""TCP_TIMEWAIT_LEN, include/net/tcp.h."""
 MANY_FLOWS, MOST_PICKING_S = 1_000_000, 0.1
 FLAT = 1.25
 """So much more may an event take among the most flows than among the fewest."""
@@ -73,6 +76,8 @@ def measure(flows: int, seconds: float) -> Level:
         with attached(live(people.scope)) as running:
             assert running is not None
             time.sleep(max(SETTLE_S, flows / SETTLED_PER_S))
+            if flows >= IDLE_FLOWS:
+                _wait_for_time_waits()
             idle_s = IDLE_S if flows >= IDLE_FLOWS else seconds
             idle = processes.share(running.session, lambda: time.sleep(idle_s))
             per_s = max(LEAST_PER_S, CHURN * people.connections)
@@ -92,6 +97,14 @@ def measure(flows: int, seconds: float) -> Level:
         bpf_us,
         resident,
     )
+
+
+def _wait_for_time_waits() -> None:
+    """Until those of the level before are over, a minute later: looking at many costs, too."""
+    for _ in range(2 * TIME_WAIT_S):
+        if (host_counters().tcp_time_wait or 0) < FEW_TIME_WAITS:
+            return
+        time.sleep(1)
 
 
 def _alone(people: Crowd) -> tuple[float, float, float, float]:

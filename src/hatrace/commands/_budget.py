@@ -17,7 +17,7 @@ from hatrace.model.event import DETAIL, OWN, PACE, Trouble
 
 SECOND_NS = 1_000_000_000
 TICK_S = 1.0
-LONGEST_S = 30.0
+LONGEST_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

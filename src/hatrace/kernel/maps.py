@@ -43,7 +43,7 @@ class MapId(IntEnum):
     TARGET_CALM = 17
 
 
-_CALM_FLOWS = 4
+_CALM_FLOWS = 16
 """So many flows for one that scans look at: a scan walks as many buckets as there may be of
 these, full or empty, 22 ns apiece, so `fitting` is worth asking."""
 
