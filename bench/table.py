@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.measure import Sample
-from bench.tools import NOTHING
+from bench.tools import EMPTY, NOTHING
 
 PEER = "tcplife"
 
@@ -151,11 +151,38 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 def comparisons(samples: Sequence[Sample], tools: Sequence[str]) -> list[str]:
     """hatrace beside the peer that answers the most similar question."""
     lines = []
+    beyond_us = beyond_empty_us(samples)
     for tool in tools:
         found = ratio(samples, tool, PEER, per_operation_us)
-        if tool.startswith("hatrace") and found:
-            lines.append(f"- BPF time of {tool}: {found.text('{:.3f}')} of {PEER}'s")
+        if not tool.startswith("hatrace") or not found:
+            continue
+        lines.append(f"- BPF time of {tool}: {found.text('{:.3f}')} of {PEER}'s")
+        beyond = spread([beyond_us(sample) for sample in of_tool(samples, tool)])
+        part = ratio(samples, tool, PEER, beyond_us)
+        if beyond and part:
+            lines.append(
+                f"- beyond that of as many runs of empty programs: {beyond.text('{:.2f}')} us, "
+                f"{part.text('{:.3f}')} of {PEER}'s"
+            )
     return lines
+
+
+def beyond_empty_us(samples: Sequence[Sample]) -> Value:
+    """BPF time of an operation without what as many runs of empty programs take that round."""
+    floors_ns = {
+        sample.round: sample.bpf_ns / sample.bpf_runs
+        for sample in of_tool(samples, EMPTY)
+        if sample.bpf_ns and sample.bpf_runs
+    }
+
+    def value(sample: Sample) -> float | None:
+        spent, runs = per_operation_us(sample), runs_per_operation(sample)
+        floor_ns = floors_ns.get(sample.round)
+        if spent is None or runs is None or floor_ns is None:
+            return None
+        return spent - runs * floor_ns / 1e3
+
+    return value
 
 
 def failures(samples: Sequence[Sample]) -> list[str]:

@@ -22,6 +22,8 @@ from hatrace.kernel.rungs import LADDER
 
 NOTHING, AGAIN = "nothing", "nothing again"
 """The second tells how much two runs differ that should not."""
+EMPTY = "empty programs"
+"""At the hooks of hatrace: bench/empty.py."""
 RUNGS = tuple(rung.name for rung in LADDER)
 POLL = "while :; do ss -tinp; sleep 1; done"
 DEBUGFS = "/sys/kernel/debug"
@@ -100,6 +102,7 @@ def known(comm_option: tuple[str, ...]) -> dict[str, Tool]:
         Tool("tcptracer of bcc", ("tcptracer-bpfcc",), tracefs=True),
         Tool("tcplife.bt", ("tcplife.bt",), tracefs=True),
         Tool("ss each second", ("sh", "-c", POLL), bpf=False),
+        Tool(EMPTY, (sys.executable, "-m", "bench.empty")),
         Tool(AGAIN, ()),
         *(
             hatrace("record", *comm_option, "-o", "{out}", "--rung", rung, name=on_rung(rung))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench import aims
@@ -9,7 +11,16 @@ from bench.consumer import Recording
 from bench.growth import BAR, Level, plot
 from bench.measure import Sample, alternating
 from bench.page import BEGIN, END, replaced
-from bench.table import Spread, file_sizes, of_tool, per_operation_us, ratio, render, spread
+from bench.table import (
+    Spread,
+    beyond_empty_us,
+    file_sizes,
+    of_tool,
+    per_operation_us,
+    ratio,
+    render,
+    spread,
+)
 from bench.tools import DidNotStart, Tool, attached
 
 
@@ -45,6 +56,10 @@ SAMPLES = [
 ]
 
 
+FLOORS = ((0, 1.2), (1, 1.0), (2, 0.8))
+"""By round, for twice as many runs."""
+
+
 def test_alternating() -> None:
     tools = [Tool("a", ()), Tool("b", ()), Tool("c", ())]
     order = [(number, tool.name) for number, tool in alternating(tools, 3)]
@@ -68,6 +83,15 @@ def test_a_round_without_its_partner_is_left_out() -> None:
     alone = [sample("tcplife", 4, 1), *SAMPLES]
     kept = ratio(alone, "tcplife", "nothing", lambda one: one.rate)
     assert kept == Spread(0.4, 0.4, 0.5)
+
+
+def test_beyond_what_as_many_runs_of_empty_programs_take() -> None:
+    empty = [replace(sample("empty programs", n, 20_000, us), bpf_runs=12_000) for n, us in FLOORS]
+    beyond_us = beyond_empty_us([*SAMPLES, *empty])
+    found = [beyond_us(one) for one in of_tool(SAMPLES, "hatrace record")]
+    assert found == pytest.approx([2.0 - 0.6, 3.0 - 0.5, 1.5 - 0.4])
+    assert beyond_us(sample("hatrace record", 3, 1, 2.0)) is None, "no empty ones that round"
+    assert beyond_us(SAMPLES[0]) is None, "nothing has no programs"
 
 
 def test_table() -> None:
@@ -166,8 +190,8 @@ def test_ticks_are_taken_off_a_million_flows() -> None:
 
 def test_bars_are_as_long_as_their_values() -> None:
     levels = [
-        Level(1_000, 0.1, 0.1, 0, 0.01, 0, 0, 2.0, 0),
-        Level(10_000, 1, 1, 0, 0, 0, 0, 1.0, 0),
+        Level(1_000, 0.1, 0.1, 0, 0, 0.01, 0, 0, 2.0, 0),
+        Level(10_000, 1, 1, 0, 0, 0, 0, 0, 1.0, 0),
     ]
     first, second = plot(tuple(levels)).splitlines()[1:3]
     assert (first.count("#"), second.count("#")) == (BAR, BAR // 2)
