@@ -207,7 +207,7 @@ def test_lifetime_buckets(header: Header) -> None:
         ("__u32 pid;\t\t/* tgid which owns it", "__u64 pid;\t\t/* tgid which owns it"),
         ("__u64 fin_ns;", "__u64 final_ns;"),
         ("__u8 laddr[16];\n\t__u8 raddr[16];", "__u8 raddr[16];\n\t__u8 laddr[16];"),
-        ("__u8 pad[2];\n};\n\nenum direction", "__u8 pad[10];\n};\n\nenum direction"),
+        ("__u8 state;\t\t/* TCP_ESTABLISHED", "__u8 more[8]; __u8 state;\t\t/* TCP_ESTABLISHED"),
     ],
     ids=["wider", "renamed", "swapped", "longer"],
 )
@@ -220,12 +220,12 @@ def test_a_changed_header_is_noticed(header: Header, good: str, bad: str, tmp_pa
 
 def test_criteria_of_each_kind() -> None:
     """In the order of the struct, so that no two ages are swapped on their way."""
-    criteria = wire.Criteria(1, 2, 3, 4, 5, 6, everything=True)
+    criteria = wire.Criteria(1, 2, 3, 4, 5, 6, everything=True, whole=True)
     names = documented_names()["CRITERIA"]
     values = dict(zip(names, wire.CRITERIA.unpack(criteria.pack()), strict=True))
     assert values == {
         "half_closed_ns": 1, "ghost_ns": 2, "orphan_ns": 3, "unanswered_ns": 4, "idle_ns": 5,
-        "limit": 6, "everything": 1,
+        "limit": 6, "everything": 1, "whole": 1,
     }  # fmt: skip
 
 
