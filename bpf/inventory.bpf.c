@@ -173,11 +173,20 @@ static inline void uncalm(struct criteria *c, struct flow *f)
 	f->calm = 0;
 }
 
-/* A gone flow keeps its place, and its place in `looks`, for the next at this address. */
-static inline void look_at_gone(struct flow *f, u64 sk, u64 now)
+/* It is one of those that scans look at; that it is not shows where a scan goes through all. */
+static inline void keep_looking(struct criteria *c, u64 sk)
 {
-	if (!older(now, f->gone_ns, UNCLAIMED_NS))
+	if (c->whole && !map_get(MAP(MAP_LOOKS), &sk))
+		look_at(sk);
+}
+
+/* A gone flow keeps its place, and its place in `looks`, for the next at this address. */
+static inline void look_at_gone(struct criteria *c, struct flow *f, u64 sk, u64 now)
+{
+	if (f->gone_ns == BEING_WRITTEN || !older(now, f->gone_ns, UNCLAIMED_NS)) {
+		keep_looking(c, sk);
 		return;
+	}
 	map_drop(MAP(MAP_FLOWS), &sk);
 	map_drop(MAP(MAP_LOOKS), &sk);
 }
@@ -206,11 +215,9 @@ int bpf_iter__scan(u64 *ctx)
 		return 0;
 	}
 	uncalm(c, known);
-	if (c->whole && !map_get(MAP(MAP_LOOKS), &key))
-		look_at(key);
 	now = bpf_ktime_get_ns();
 	if (known->gone_ns) {
-		look_at_gone(known, key, now);
+		look_at_gone(c, known, key, now);
 		return 0;
 	}
 	if (ended_unseen(known, (struct sock *)key)) {
@@ -220,6 +227,7 @@ int bpf_iter__scan(u64 *ctx)
 			l->overwritten++;
 		known->gone_ns = whole(now);
 		finish(known);
+		keep_looking(c, key);
 		return 0;
 	}
 	if (!known->target && known->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
@@ -236,10 +244,12 @@ int bpf_iter__scan(u64 *ctx)
 			return 0;
 		(*matched)++;
 	}
-	if (settled(&f))
+	if (settled(&f)) {
 		calm_down(known, key);
-	else
-		count(MAP(MAP_TARGET_OPEN), f.target, 1);
+		return 0;
+	}
+	count(MAP(MAP_TARGET_OPEN), f.target, 1);
+	keep_looking(c, key);
 	return 0;
 }
 

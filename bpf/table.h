@@ -7,6 +7,7 @@
 #include "scope.h"
 #include "targets.h"
 
+#define BEING_WRITTEN 1 /* of gone_ns */
 #define barrier() asm volatile("" ::: "memory")
 
 static inline void own(struct flow *f, u32 tgid)
@@ -70,7 +71,7 @@ static inline void insert(u64 sk, struct flow *f)
 		finish(old);
 	}
 	wake(sk, old);
-	f->gone_ns = 1;
+	f->gone_ns = BEING_WRITTEN;
 	__builtin_memcpy(old, f, __builtin_offsetof(struct flow, calm));
 	barrier();
 	old->gone_ns = 0;
