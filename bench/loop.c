@@ -2,7 +2,8 @@
 /*
  * loop PORT: connect, accept, close on loopback, one connection at a time, both ends in
  * this process.  For each line of input, a number of seconds, it works for so long, and
- * prints how many connections there were and how long that took.
+ * prints how many connections there were, how long that took, and the CPU time of one among
+ * the quickest thousand: what is no part of the work can only make it longer.
  *
  * The client closes first, so each connection walks through FIN_WAIT, CLOSE_WAIT and
  * LAST_ACK, as most do.  Its TIME_WAIT takes a local port away for a while: the listener
@@ -19,6 +20,7 @@
 
 #define ADDRESSES 200
 #define MOST 5000000L
+#define CHUNK 1000
 
 static void fail(const char *what)
 {
@@ -26,12 +28,17 @@ static void fail(const char *what)
 	exit(1);
 }
 
-static double now_s(void)
+static double clock_s(clockid_t which)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(which, &t);
 	return t.tv_sec + t.tv_nsec / 1e9;
+}
+
+static double now_s(void)
+{
+	return clock_s(CLOCK_MONOTONIC);
 }
 
 static struct sockaddr_in address(uint32_t ip, int port)
@@ -70,15 +77,18 @@ static void one(int listener, struct sockaddr_in to)
 
 static void work(int listener, int port, double seconds)
 {
-	double start = now_s(), end = start;
+	double start = now_s(), cpu = clock_s(CLOCK_PROCESS_CPUTIME_ID), took, quickest = 0;
 	long count = 0;
 
-	while (count < MOST && end < start + seconds) {
-		one(listener, address(0x7f000100 + count % ADDRESSES + 1, port));
-		if (++count % 64 == 0)
-			end = now_s();
+	while (count < MOST && now_s() < start + seconds) {
+		for (int i = 0; i < CHUNK; i++, count++)
+			one(listener, address(0x7f000100 + count % ADDRESSES + 1, port));
+		took = clock_s(CLOCK_PROCESS_CPUTIME_ID) - cpu;
+		cpu += took;
+		if (!quickest || took < quickest)
+			quickest = took;
 	}
-	printf("%ld %.6f\n", count, now_s() - start);
+	printf("%ld %.6f %.9f\n", count, now_s() - start, quickest / CHUNK);
 	fflush(stdout);
 }
 

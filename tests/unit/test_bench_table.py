@@ -27,7 +27,9 @@ from bench.tools import DidNotStart, Tool, attached
 def sample(tool: str, round_: int, rate: int, bpf_us: float | None = None) -> Sample:
     """One second of ``rate`` operations, each with so much time in BPF."""
     if bpf_us is None:
-        return Sample("loop", tool, round_, count=rate, seconds=1.0, work_cpu_s=1.0)
+        return Sample(
+            "loop", tool, round_, count=rate, seconds=1.0, work_cpu_s=1.0, quickest_s=1 / rate
+        )
     return Sample(
         "loop",
         tool,
@@ -39,6 +41,7 @@ def sample(tool: str, round_: int, rate: int, bpf_us: float | None = None) -> Sa
         counted=1000,
         bpf_ns=int(bpf_us * 1000 * 1000),
         bpf_runs=6000,
+        quickest_s=1 / rate,
     )
 
 
@@ -112,8 +115,12 @@ def test_table() -> None:
     ]
     assert cells["hatrace record"][3:6] == ["2.00 (1.50-3.00)", "6.0 (6.0-6.0)", "27.8 (16.7-52.6)"]
     assert cells["tcpstates"][0] == "cannot run here"
-    assert lines[-2] == "- tcpstates cannot run here: exit code 1: no tracefs"
-    assert lines[-1] == "- BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's"
+    assert lines[-5:-2] == [
+        "- tcpstates cannot run here: exit code 1: no tracefs",
+        "- BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's",
+        "- quickest thousand beside nothing: 33.3 us of CPU a connection, +0.0% throughput lost",
+    ]
+    assert lines[-1].endswith("tcplife: 83.3 us of CPU a connection, +60.0% throughput lost")
 
 
 def test_file_sizes() -> None:
@@ -162,7 +169,12 @@ def test_aims_of_the_loop() -> None:
         "2.00 (1.50-3.00) us; 0.050 (0.050-0.100) of it",
         False,
     )
-    assert throughput.measured == "5.0%; `tcplife` 60.0% (noise not measured)"
+    assert throughput.measured == "0.0%; `tcplife` 60.0% (noise not measured)"
+    assert throughput.reached is True
+    again = sample("nothing again", 0, 29_400)
+    slower = [one for one in SAMPLES if (one.tool, one.round) != ("hatrace record", 2)]
+    throughput = aims.of_samples([*slower, again])[1]
+    assert throughput.measured == "40.0%; `tcplife` 60.0% (nothing again: +2.0%)"
     assert throughput.reached is False
     assert aims.table([bpf_time]).splitlines()[2].endswith("| no       |")
 
