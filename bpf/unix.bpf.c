@@ -33,7 +33,7 @@ static inline void on_unix_connect(const void *address, u32 length)
 	asm volatile("" : "+r"(room)); /* or clang lets the verifier lose the bound */
 	if (room > sizeof(path.name))
 		return;
-	bpf_probe_read_kernel_str(path.name, room, address + FAMILY_BYTES);
+	read_kernel_string(path.name, room, address + FAMILY_BYTES);
 	index = map_get(MAP(MAP_UNIX_PATHS), &path);
 	if (!index)
 		return;
@@ -56,7 +56,7 @@ int bpf_iter__connect_unix(struct bpf_sock_addr *ctx)
 {
 	struct { u64 sk; const void *uaddr; u64 unused[2]; u32 length; } seen = {};
 
-	bpf_probe_read_kernel(&seen, sizeof(seen), ctx);
+	read_kernel(&seen, sizeof(seen), ctx);
 	on_unix_connect(seen.uaddr, seen.length);
 	return 1;
 }

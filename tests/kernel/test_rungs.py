@@ -443,6 +443,16 @@ class TestAdopted:
         assert ends[outside.id].closer == ends[inside.id].closer == ME
         assert ends[outside.id].flags & Flag.ADOPTED
 
+    def test_their_owners_name(self, rung: str, opened: ExitStack) -> None:
+        """A process that had a longer name before: 5.10 leaves its end behind the new one."""
+        mine = Path("/proc/self/comm")
+        opened.callback(mine.write_text, mine.read_text().strip())
+        mine.write_text("a-longer-name")
+        mine.write_text("short")
+        _, server, _ = pair(opened)
+        probes = opened.enter_context(closing(attached(rung, ME)))
+        assert seen(probes, server).comm_bytes == b"short".ljust(16, b"\0")
+
 
 class TestScope:
     """Who is watched."""

@@ -50,10 +50,6 @@ _ADOPTED, _CONNECTION = int(Flag.ADOPTED), int(Flag.CONNECTED | Flag.ACCEPTED)
 """As plain numbers: an IntFlag's ``&`` takes 1 us, and every suspect is asked each second."""
 
 
-_ADOPTED = int(Flag.ADOPTED)
-"""A plain number: "and" with a `Flag` takes a microsecond."""
-
-
 class Condition(StrEnum):
     """What may be wrong with an open flow (the table in docs/capture-format.md)."""
 
