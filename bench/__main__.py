@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from bench import aims, consumer, growth, minute, page, starts, storm
+from bench import aims, consumer, growth, minute, page, pairs, starts, storm
 from bench.aims import Aim
 from bench.measure import Sample, alternating, measure
 from bench.table import render
@@ -88,6 +88,12 @@ def run_work(work: Work, chosen: argparse.Namespace, refused: dict[str, str]) ->
     return Part(work.name, text, aims.of_samples(samples), data, failed)
 
 
+def run_pairs(chosen: argparse.Namespace) -> Part:
+    found = pairs.run(4 * chosen.rounds)
+    data = [asdict(one) for one in found]
+    return Part("pairs", pairs.table(found), pairs.aims(found), data)
+
+
 def run_growth(chosen: argparse.Namespace) -> Part:
     found = growth.run(chosen.long / 2, chosen.most)
     plot = f"```text\n{growth.plot(found.levels)}\n```"
@@ -120,6 +126,7 @@ def run_minute(chosen: argparse.Namespace) -> Part:
 Run = Callable[[argparse.Namespace], Part]
 
 ALONE: dict[str, Run] = {
+    "pairs": run_pairs,
     "growth": run_growth,
     "storms": run_storms,
     "consumer": run_consumer,

@@ -11,7 +11,6 @@ from bench.table import (
     Spread,
     file_bytes,
     kept,
-    lost_at_best,
     of_tool,
     per_operation_us,
     ratio,
@@ -56,14 +55,8 @@ def of_samples(samples: Sequence[Sample]) -> list[Aim]:
     for work in ("loop", "close", "keep-alive"):
         mine = [sample for sample in samples if sample.work == work]
         if work in works and of_tool(mine, RECORD):
-            aims += _of_loop(mine) if work == "loop" else [_requests_lost(work, mine)]
-        if work == "close" and work in works:
-            aims += _bytes_per_flow(mine)
+            aims += TOLD[work](mine)
     return aims
-
-
-def _of_loop(samples: Sequence[Sample]) -> list[Aim]:
-    return [*_bpf_time(samples), *_throughput(samples)]
 
 
 def _bpf_time(samples: Sequence[Sample]) -> list[Aim]:
@@ -77,19 +70,7 @@ def _bpf_time(samples: Sequence[Sample]) -> list[Aim]:
     return [Aim("BPF time per connection", to_reach, measured, reached)]
 
 
-def _throughput(samples: Sequence[Sample]) -> list[Aim]:
-    lost, theirs, again = (lost_at_best(samples, tool) for tool in (RECORD, PEER, AGAIN))
-    if lost is None:
-        return []
-    reached = None if theirs is None else lost <= LOST_OF_PEER * theirs and lost < MOST_LOST
-    said = f"{lost:.1%}" + ("" if theirs is None else f"; `{PEER}` {theirs:.1%}")
-    noise = "noise not measured" if again is None else f"nothing again: {again:+.1%}"
-    to_reach = f"at most a tenth of what `{PEER}` costs, under {MOST_LOST:.0%}"
-    what = "throughput lost in `loop`, by CPU time of the quickest thousand"
-    return [Aim(what, to_reach, f"{said} ({noise})", reached)]
-
-
-def _requests_lost(work: str, samples: Sequence[Sample]) -> Aim:
+def _requests_lost(samples: Sequence[Sample]) -> list[Aim]:
     """Not to be told where two runs of nothing differ by more than what was lost."""
     ours, again = kept(samples, RECORD), kept(samples, AGAIN)
     lost = 1 - ours.median if ours else 0.0
@@ -98,7 +79,8 @@ def _requests_lost(work: str, samples: Sequence[Sample]) -> Aim:
         reached = None
     measured = f"{lost:.1%} ({_noise(samples)})"
     to_reach = f"under {MOST_REQUESTS_LOST:.0%}, within noise"
-    return Aim(f"HAProxy's requests/s lost in `{work}`, per CPU time", to_reach, measured, reached)
+    what = "HAProxy's requests/s lost in `keep-alive`, per CPU time"
+    return [Aim(what, to_reach, measured, reached)]
 
 
 def _noise(samples: Sequence[Sample]) -> str:
@@ -116,6 +98,10 @@ def _bytes_per_flow(samples: Sequence[Sample]) -> list[Aim]:
     to_reach = f"under {BYTES_PER_FLOW} bytes"
     what = "capture size per finished flow, HAProxy's in `close`"
     return [Aim(what, to_reach, f"{each:.1f} bytes", each < BYTES_PER_FLOW)]
+
+
+TOLD = {"loop": _bpf_time, "close": _bytes_per_flow, "keep-alive": _requests_lost}
+"""What each work tells; what `loop` and `close` lose, bench/pairs.py measures."""
 
 
 def _text(value: Spread | None, pattern: str) -> str:

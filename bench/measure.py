@@ -30,8 +30,6 @@ class Sample:
     """Of the file it wrote, which holds both runs."""
     work_cpu_s: float | None = None
     """CPU time of the process that was worked on, in the first run."""
-    quickest_s: float | None = None
-    """CPU time of one operation among the quickest, where the work tells it; in the first run."""
     failure: str = ""
     """Why it did not start; then nothing was measured."""
 
@@ -55,13 +53,7 @@ def measure(work: Work, run: Run, tool: Tool, number: int, seconds: float) -> Sa
             if running is None:
                 done = run(seconds)
                 return Sample(
-                    work.name,
-                    tool.name,
-                    number,
-                    done.count,
-                    done.seconds,
-                    work_cpu_s=done.cpu_s,
-                    quickest_s=done.quickest_s,
+                    work.name, tool.name, number, done.count, done.seconds, work_cpu_s=done.cpu_s
                 )
             speed, cpu_s = _with_cpu(running, run, seconds)
             resident_bytes = processes.resident_bytes(running.session)
@@ -81,7 +73,6 @@ def measure(work: Work, run: Run, tool: Tool, number: int, seconds: float) -> Sa
         spent.runs,
         running.output_bytes,
         speed.cpu_s,
-        speed.quickest_s,
     )
 
 

@@ -50,34 +50,6 @@ def kept(samples: Sequence[Sample], tool: str) -> Spread | None:
     return ratio(samples, tool, NOTHING, _per_cpu_s)
 
 
-def lost_at_best(samples: Sequence[Sample], tool: str) -> float | None:
-    """The part of its throughput that a work loses, by CPU time, when nothing else disturbs it.
-
-    Other work on the machine only ever makes an operation longer, so the quickest of all rounds
-    tell of the tool, and of nothing, what the tool alone costs.
-    """
-    beside, alone = (_quickest_s(samples, each) for each in (tool, NOTHING))
-    return 1 - alone / beside if alone and beside else None
-
-
-def _quickest_s(samples: Sequence[Sample], tool: str) -> float | None:
-    known = [one.quickest_s for one in of_tool(samples, tool) if one.quickest_s]
-    return min(known) if known else None
-
-
-def quickest(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> list[str]:
-    """What was lost, with the figures it comes from."""
-    lines = []
-    for tool in tools:
-        lost, its_s = lost_at_best(samples, tool), _quickest_s(samples, tool)
-        if lost is not None and its_s is not None:
-            lines.append(
-                f"- quickest thousand beside {tool}: {its_s * 1e6:.1f} us of CPU a {unit}, "
-                f"{lost:+.1%} throughput lost"
-            )
-    return lines
-
-
 def _per_cpu_s(sample: Sample) -> float | None:
     return sample.count / sample.work_cpu_s if sample.work_cpu_s else None
 
@@ -159,12 +131,7 @@ def render(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> str:
     ]
     lines = [row + [""] * (len(head) - len(row)) for row in rows(samples, tools)]
     table = tabulate(head, lines)
-    below = [
-        *failures(samples),
-        *comparisons(samples, tools),
-        *quickest(samples, tools, unit),
-        *file_sizes(samples, tools, unit),
-    ]
+    below = [*failures(samples), *comparisons(samples, tools), *file_sizes(samples, tools, unit)]
     return "\n".join([table, "", *below] if below else [table])
 
 

@@ -30,8 +30,6 @@ class Done:
     seconds: float
     cpu_s: float | None = None
     """Of the process that was worked on, hooks and all: it shakes less than the time does."""
-    quickest_s: float | None = None
-    """CPU time of one operation, among the quickest thousand in a row."""
 
 
 Run = Callable[[float], Done]
@@ -65,8 +63,8 @@ def _loop() -> Iterator[Run]:
 
             def run(seconds: float) -> Done:
                 print(seconds, file=asks, flush=True)
-                count, took, quickest = answers.readline().split()
-                return Done(int(count), float(took), quickest_s=float(quickest))
+                count, took = answers.readline().split()
+                return Done(int(count), float(took))
 
             yield _with_cpu(process.pid, run)
 

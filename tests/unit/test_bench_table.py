@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bench import aims
+from bench import aims, pairs
 from bench.consumer import Recording
 from bench.growth import BAR, Level, plot
 from bench.measure import Sample, alternating
@@ -27,9 +27,7 @@ from bench.tools import DidNotStart, Tool, attached
 def sample(tool: str, round_: int, rate: int, bpf_us: float | None = None) -> Sample:
     """One second of ``rate`` operations, each with so much time in BPF."""
     if bpf_us is None:
-        return Sample(
-            "loop", tool, round_, count=rate, seconds=1.0, work_cpu_s=1.0, quickest_s=1 / rate
-        )
+        return Sample("loop", tool, round_, count=rate, seconds=1.0, work_cpu_s=1.0)
     return Sample(
         "loop",
         tool,
@@ -41,7 +39,6 @@ def sample(tool: str, round_: int, rate: int, bpf_us: float | None = None) -> Sa
         counted=1000,
         bpf_ns=int(bpf_us * 1000 * 1000),
         bpf_runs=6000,
-        quickest_s=1 / rate,
     )
 
 
@@ -115,12 +112,8 @@ def test_table() -> None:
     ]
     assert cells["hatrace record"][3:6] == ["2.00 (1.50-3.00)", "6.0 (6.0-6.0)", "27.8 (16.7-52.6)"]
     assert cells["tcpstates"][0] == "cannot run here"
-    assert lines[-5:-2] == [
-        "- tcpstates cannot run here: exit code 1: no tracefs",
-        "- BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's",
-        "- quickest thousand beside nothing: 33.3 us of CPU a connection, +0.0% throughput lost",
-    ]
-    assert lines[-1].endswith("tcplife: 83.3 us of CPU a connection, +60.0% throughput lost")
+    assert lines[-2] == "- tcpstates cannot run here: exit code 1: no tracefs"
+    assert lines[-1] == "- BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's"
 
 
 def test_file_sizes() -> None:
@@ -164,25 +157,33 @@ def test_the_page_keeps_what_is_around() -> None:
 
 
 def test_aims_of_the_loop() -> None:
-    bpf_time, throughput = aims.of_samples(SAMPLES)
+    [bpf_time] = aims.of_samples(SAMPLES)
     assert (bpf_time.measured, bpf_time.reached) == (
         "2.00 (1.50-3.00) us; 0.050 (0.050-0.100) of it",
         False,
     )
-    assert throughput.measured == "0.0%; `tcplife` 60.0% (noise not measured)"
-    assert throughput.reached is True
-    again = sample("nothing again", 0, 29_400)
-    slower = [one for one in SAMPLES if (one.tool, one.round) != ("hatrace record", 2)]
-    throughput = aims.of_samples([*slower, again])[1]
-    assert throughput.measured == "40.0%; `tcplife` 60.0% (nothing again: +2.0%)"
-    assert throughput.reached is False
     assert aims.table([bpf_time]).splitlines()[2].endswith("| no       |")
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "reached"), [(0.04, 0.5, True), (0.04, 0.3, False), (0.06, 0.9, False)]
+)
+def test_what_the_loop_may_lose(ours: float, theirs: float, reached: bool) -> None:
+    lost = [
+        pairs.Lost(work, tool, median - 0.01, median, median + 0.02)
+        for work in pairs.PAIRED
+        for tool, median in zip(pairs.TOOLS, (0.0, ours, theirs), strict=True)
+    ]
+    loop, close = pairs.aims(lost)
+    assert (loop.reached, close.reached) == (reached, False)
+    assert loop.measured.startswith(f"{ours:.1%} ({ours - 0.01:.1%} to {ours + 0.02:.1%}); `tcpl")
 
 
 def requests(kept: float, again: float) -> list[Sample]:
     rates = {"nothing": 1000.0, "hatrace record": 1000 * kept, "nothing again": 1000 * again}
     return [
-        Sample("close", tool, 0, round(rate), 1.0, work_cpu_s=1.0) for tool, rate in rates.items()
+        Sample("keep-alive", tool, 0, round(rate), 1.0, work_cpu_s=1.0)
+        for tool, rate in rates.items()
     ]
 
 
