@@ -40,7 +40,7 @@ STORM = 20_000
 ITERATORS = ("scan", "inventory")
 SOCKETS, MOST_INVENTORY_S = 70_000, 0.5
 IDLE_FLOWS, MOST_IDLE, MOST_BYTES = 100_000, 0.02, 50_000_000
-IDLE_S = 30.0
+IDLE_S = 60.0
 """An inventory of so many comes that seldom, and belongs to what they cost."""
 TIME_WAIT_S, FEW_TIME_WAITS = 60, 5_000
 """TCP_TIMEWAIT_LEN, include/net/tcp.h."""

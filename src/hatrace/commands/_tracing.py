@@ -53,8 +53,8 @@ SOON_S = 0.5
 INVENTORY_S, URGENT_INVENTORY_S = 5.0, 0.9
 """Every fd in scope is listed this often; while there are suspects, at each tick."""
 CALM_SHARE, BUSY_SHARE = 0.006, 0.1
-"""Of one CPU, for looking at what is open: with 100,000 open flows and nothing wrong, not each
-second.  Inventories may take half of that again."""
+"""Of one CPU, for looking at what is open: with 100,000 open flows and nothing wrong still each
+second.  Inventories may take half of that again, and come each minute then."""
 
 
 AnyProbes = Probes | SampledProbes
