@@ -4,66 +4,29 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 
 import pytest
 
 from hatrace.kernel.libbpf import enable_stats
 from hatrace.kernel.maps import Sizes
-from hatrace.kernel.probes import LEAST_LIGHT_SCANS, Probes, attach
+from hatrace.kernel.probes import LEAST_LIGHT_SCANS, Probes
 from hatrace.kernel.wire import Criteria
-from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.flow import Condition, Flow, flows
-from hatrace.resources import bpf_dir
+from tests.kernel.own import ME, Pair, attached, reset
 
 pytestmark = pytest.mark.kernel
 
-ME = Scope(ScopeKind.PID, (str(os.getpid()),))
 AT_ONCE = Criteria(half_closed_ns=1, ghost_ns=1, orphan_ns=1)
 """No suspect is too young."""
 PAIRS = 100
-ABORT = struct.pack("ii", 1, 0)
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def opened() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
 
 
 @pytest.fixture
 def probes(opened: ExitStack) -> Probes:
-    return started(opened)
-
-
-def started(opened: ExitStack, sizes: Sizes | None = None) -> Probes:
-    made = attach(bpf_dir(), ME, sizes=sizes)
-    assert made is not None
-    opened.enter_context(closing(made))
-    made.follow([os.getpid()])
-    made.inventory()
-    return made
-
-
-@pytest.fixture
-def listener(opened: ExitStack) -> socket.socket:
-    return opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
-
-
-@pytest.fixture
-def connected(opened: ExitStack, listener: socket.socket) -> Callable[[], Pair]:
-    """Makes a connection to a listener of this process: its client, its accepted end."""
-
-    def pair() -> Pair:
-        client = opened.enter_context(socket.create_connection(listener.getsockname()))
-        return client, opened.enter_context(listener.accept()[0])
-
-    return pair
+    return opened.enter_context(closing(attached(ME)))
 
 
 def calm(probes: Probes, connected: Callable[[], Pair], count: int = PAIRS) -> list[Pair]:
@@ -121,8 +84,7 @@ def test_one_whose_peer_resets_it_is_a_suspect_of_the_next_scan(
     probes: Probes, connected: Callable[[], Pair]
 ) -> None:
     client, accepted = calm(probes, connected)[7]
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
-    client.close()
+    reset(client)
     [flow] = suspects(probes)
     assert flow.inode == os.fstat(accepted.fileno()).st_ino
     assert flow.condition(0) is Condition.GHOST
@@ -185,7 +147,7 @@ def test_more_to_look_at_than_there_is_room_for(
     opened: ExitStack, connected: Callable[[], Pair]
 ) -> None:
     """The whole table is looked at instead, until there is room."""
-    probes = started(opened, Sizes(flows=512))
+    probes = opened.enter_context(closing(attached(ME, sizes=Sizes(flows=512))))
     pairs = [connected() for _ in range(200)]
     for client, _ in pairs:
         client.shutdown(socket.SHUT_WR)
@@ -203,7 +165,7 @@ def test_one_that_was_there_before_and_ends_later(
     opened: ExitStack, connected: Callable[[], Pair]
 ) -> None:
     client, accepted = connected()
-    probes = started(opened)
+    probes = opened.enter_context(closing(attached(ME)))
     for _ in range(3):
         assert not suspects(probes)
     client.shutdown(socket.SHUT_WR)

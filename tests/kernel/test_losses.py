@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from functools import partial
 
@@ -19,47 +18,24 @@ from hatrace import detectors
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
 from hatrace.kernel.maps import Sizes
-from hatrace.kernel.probes import Probes, attach
+from hatrace.kernel.probes import Probes
 from hatrace.kernel.wire import Criteria
-from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import Event, Finished, Open, Targets, Tick
 from hatrace.model.finding import Finding
 from hatrace.model.flow import LAYOUT, Condition, Flag, flows
 from hatrace.pipeline import run
-from hatrace.resources import bpf_dir
 from tests import factories
+from tests.kernel.own import ME, MINE, Pair, attached, reset
 from tests.kernel.running import Hatrace
 
 pytestmark = pytest.mark.kernel
 
-ME = Scope(ScopeKind.PID, (str(os.getpid()),))
 TINY_RING = Sizes(ring_bytes=4096)
 RING_HOLDS = 4096 // 192
-ABORT = struct.pack("ii", 1, 0)
 PAIRS = 2_000
 GHOSTS = 3
 GHOST_S = 5.5
 """A little more than the detector waits before it calls a held dead socket a leak."""
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-@pytest.fixture
-def opened() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
-def connected(opened: ExitStack) -> Callable[[], Pair]:
-    """Makes a connection to a listener of this process: its client, its accepted end."""
-    listener = opened.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
-
-    def pair() -> Pair:
-        client = socket.create_connection(listener.getsockname())
-        return client, listener.accept()[0]
-
-    return pair
 
 
 @pytest.fixture
@@ -67,12 +43,7 @@ def watched(opened: ExitStack) -> Callable[[Sizes], Probes]:
     """Attaches to this process, with room for so much; its listener is known by then."""
 
     def start(sizes: Sizes) -> Probes:
-        probes = attach(bpf_dir(), ME, sizes=sizes)
-        assert probes is not None
-        opened.enter_context(closing(probes))
-        probes.follow([os.getpid()])
-        probes.inventory()
-        return probes
+        return opened.enter_context(closing(attached(ME, sizes=sizes)))
 
     return start
 
@@ -87,8 +58,7 @@ def storm(connected: Callable[[], Pair], count: int) -> None:
 def aborted(connected: Callable[[], Pair]) -> socket.socket:
     """The accepted end of a connection that its client reset: held here, gone in the kernel."""
     client, accepted = connected()
-    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
-    client.close()
+    reset(client)
     return accepted
 
 
@@ -135,7 +105,7 @@ def test_a_ring_that_is_drained_on_the_way_loses_no_more_than_it_says(
 
 def judged(probes: Probes, finished: bytes) -> tuple[Finding, ...]:
     """What the detectors say of all that the kernel shows now."""
-    info = factories.info(scope=ME, started_ns=time.monotonic_ns())
+    info = factories.info(scope=MINE, started_ns=time.monotonic_ns())
     records, matched = probes.scan(Criteria())
     now_ns = time.monotonic_ns()
     events: list[Event] = [
@@ -172,11 +142,8 @@ def test_all_flows_reset_at_once_are_all_there(
     """More ghosts than one scan reports: all are counted, and which are missing is known."""
     probes, count = watched(Sizes()), 5_000
     pairs = [connected() for _ in range(count)]
-    for _, accepted in pairs:
-        opened.enter_context(accepted)
     for client, _ in pairs:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, ABORT)
-        client.close()
+        reset(client)
     time.sleep(0.6)  # before that no dead socket is a suspect
     records, matched = probes.scan(Criteria())
     ghosts = [flow for flow in flows(records) if flow.condition(0) is Condition.GHOST]

@@ -10,7 +10,6 @@ import ctypes
 import json
 import os
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -24,7 +23,7 @@ from pathlib import Path
 import pytest
 
 from hatrace.kernel import preflight
-from hatrace.kernel.probes import Probes, attach
+from hatrace.kernel.probes import Probes
 from hatrace.kernel.rungs import LADDER
 from hatrace.kernel.wire import Criteria
 from hatrace.lab.stage import wait_until
@@ -32,14 +31,13 @@ from hatrace.model.address import packed, printable
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import Losses
 from hatrace.model.flow import Condition, Flag, Flow, State, flows
-from hatrace.resources import bpf_dir
 from tests.kernel.cgroups import new_cgroup
+from tests.kernel.own import ME, attached, reset
 from tests.kernel.workload import CASES, Expected
 
 pytestmark = pytest.mark.kernel
 
 WORKLOAD = Path(__file__).with_name("workload.py")
-ME = os.getpid()
 EVERYTHING = Criteria(everything=True)
 LOST_NOTHING = (0, 0, 0, 0, 0)
 
@@ -126,7 +124,7 @@ def played(rung: str) -> Run:
         stack.callback(process.kill)
         assert process.stdin and process.stdout
         process.stdout.readline()
-        probes = stack.enter_context(closing(attached(rung, process.pid)))
+        probes = stack.enter_context(closing(attached(process.pid, rung=rung)))
         process.stdin.write("go\n")
         process.stdin.flush()
         expected = [Expected(**fields) for fields in json.loads(process.stdout.readline())]
@@ -136,14 +134,6 @@ def played(rung: str) -> Run:
         finished = ended(probes, len(expected))
         still_open = list(flows(probes.scan(EVERYTHING)[0]))
         return Run(expected, finished, probes.losses(), still_open, process.pid)
-
-
-def attached(rung: str, *pids: int, scope: Scope | None = None) -> Probes:
-    probes = attach(bpf_dir(), scope or Scope(ScopeKind.PID, tuple(map(str, pids))), rung)
-    assert probes is not None and probes.rung == rung
-    probes.follow(pids)
-    probes.inventory()
-    return probes
 
 
 def ended(probes: Probes, count: int) -> list[Flow]:
@@ -289,15 +279,9 @@ def test_all_rungs_agree(rung: str) -> None:
     assert facts_of(played(rung)) == facts_of(best)
 
 
-@pytest.fixture
-def opened() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
 @pytest.fixture(scope="module")
 def probes(rung: str) -> Iterator[Probes]:
-    with closing(attached(rung, ME)) as made:
+    with closing(attached(ME, rung=rung)) as made:
         yield made
 
 
@@ -317,11 +301,6 @@ def seen(probes: Probes, link: socket.socket) -> Flow:
     inode = os.fstat(link.fileno()).st_ino
     [flow] = [f for f in flows(probes.scan(EVERYTHING)[0]) if f.inode == inode]
     return flow
-
-
-def reset(link: socket.socket) -> None:
-    link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    link.close()
 
 
 class TestOpen:
@@ -428,7 +407,7 @@ class TestAdopted:
         client, server, listener = pair(opened)
         ghost_peer, ghost, its_listener = pair(opened)
         reset(ghost_peer)
-        probes = opened.enter_context(closing(attached(rung, ME)))
+        probes = opened.enter_context(closing(attached(ME, rung=rung)))
         outside, inside, waiting = (seen(probes, each) for each in (client, server, listener))
         assert outside.flags & (Flag.CONNECTED | Flag.ACCEPTED) == Flag.CONNECTED
         assert inside.flags & (Flag.CONNECTED | Flag.ACCEPTED) == Flag.ACCEPTED
@@ -450,7 +429,7 @@ class TestAdopted:
         mine.write_text("a-longer-name")
         mine.write_text("short")
         _, server, _ = pair(opened)
-        probes = opened.enter_context(closing(attached(rung, ME)))
+        probes = opened.enter_context(closing(attached(ME, rung=rung)))
         assert seen(probes, server).comm_bytes == b"short".ljust(16, b"\0")
 
 
@@ -460,7 +439,7 @@ class TestScope:
     def test_forks_join(self, rung: str, opened: ExitStack, sees: Callable[..., None]) -> None:
         sees("forks of those watched; nobody else")
         parent, stranger = (opened.enter_context(python(CONNECT)) for _ in range(2))
-        probes = opened.enter_context(closing(attached(rung, parent.pid)))
+        probes = opened.enter_context(closing(attached(parent.pid, rung=rung)))
         says(stranger)
         child, _ = says(parent).split()
         assert int(child) != parent.pid and int(child) in probes.followed()
@@ -472,7 +451,7 @@ class TestScope:
         sees("programs started later, by their name")
         program = tmp_path / f"py{ME}"
         program.symlink_to(Path(sys.executable).resolve())
-        probes = attached(rung, scope=Scope(ScopeKind.COMM, (program.name,)))
+        probes = attached(rung=rung, scope=Scope(ScopeKind.COMM, (program.name,)))
         opened.enter_context(closing(probes))
         process = opened.enter_context(python(CONNECT, name=str(program)))
         child, _ = says(process).split()
@@ -483,7 +462,7 @@ class TestScope:
         folder = opened.enter_context(new_cgroup("test", "below"))
         process, stranger = (opened.enter_context(python(CONNECT)) for _ in range(2))
         (folder / "below/cgroup.procs").write_text(str(process.pid))
-        probes = attached(rung, process.pid, scope=Scope(ScopeKind.CGROUP, (str(folder),)))
+        probes = attached(process.pid, rung=rung, scope=Scope(ScopeKind.CGROUP, (str(folder),)))
         opened.enter_context(closing(probes))
         says(stranger)
         child, _ = says(process).split()
@@ -496,7 +475,7 @@ class TestScope:
         sees("sockets in other network namespaces, and which one")
         inside = ("unshare", "-n", "sh", "-c", 'ip link set lo up && exec "$@"', "sh")
         process = opened.enter_context(python(CONNECT, before=inside))
-        probes = opened.enter_context(closing(attached(rung, process.pid)))
+        probes = opened.enter_context(closing(attached(process.pid, rung=rung)))
         child, namespace = map(int, says(process).split())
         assert namespace != Path("/proc/self/ns/net").stat().st_ino
         assert {(flow.pid, flow.netns) for flow in ended(probes, 1)} == {(child, namespace)}

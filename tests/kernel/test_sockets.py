@@ -6,7 +6,6 @@ import array
 import os
 import re
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -31,10 +30,9 @@ from hatrace.sockets.inventory import look
 from hatrace.sockets.netlink import Diag, Refused, namespace_of, within
 from hatrace.sockets.sampled import SampledProbes
 from hatrace.sockets.tcp_diag import surroundings
+from tests.kernel.own import ME, reset
 
 pytestmark = pytest.mark.kernel
-
-ME = os.getpid()
 
 
 def free_ports() -> Iterator[int]:
@@ -86,12 +84,6 @@ class Pair:
 
 
 @pytest.fixture
-def opened() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
-
-
-@pytest.fixture
 def pair(opened: ExitStack) -> Pair:
     made = Pair()
     opened.callback(made.close)
@@ -110,12 +102,6 @@ def inode(of: socket.socket) -> int:
 def found(flows: list[Flow], of: socket.socket) -> Flow:
     [flow] = [flow for flow in flows if flow.inode == inode(of)]
     return flow
-
-
-def reset(end: socket.socket) -> None:
-    """Close with a RST."""
-    end.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    end.close()
 
 
 def cookie(of: socket.socket) -> int:
