@@ -76,7 +76,7 @@ def _tracepoint(name: str) -> Hook:
 
 
 def _reader(function: str, iterator: str) -> Hook:
-    return Hook(function, Via.ITERATOR, iterator, _TRACE_ITER, source="inventory.bpf.c")
+    return Hook(function, Via.ITERATOR, iterator, _TRACE_ITER, source=f"{function}.bpf.c")
 
 
 def _cgroup(function: str, attach_type: int, target: str = "") -> Hook:

@@ -222,7 +222,7 @@ def closed(flow: Flow, now_ns: int) -> Flow:
 
 
 def suspect(criteria: Criteria, flow: Flow, now_ns: int) -> bool:
-    """As ``suspect()`` of bpf/inventory.bpf.c decides."""
+    """As ``suspect()`` of bpf/scan.bpf.c decides."""
     if flow.released_ns:
         return _older(now_ns, flow.released_ns, criteria.orphan_ns)
     if flow.state == _LISTEN:

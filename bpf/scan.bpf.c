@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The flows which are not calm, or all: reports those which meet the criteria, refreshed from
+ * the live socket; counts what is open, and tells the ends which no hook has seen.
+ *
+ * Runs in the reader's context and costs traffic nothing.  The context is that of
+ * include/linux/bpf.h (DEFINE_BPF_ITER_FUNC): pointers, 8 bytes each.
+ */
+#include <linux/types.h>
+#include <linux/fs.h>
+#include <linux/net.h>
+#include <linux/tcp.h>
+#include <net/sock.h>
+
+#define GET(p, field) PEEK(p, field)
+
+#include "table.h"
+
+/* Where this side has shut its sending half. */
+#define FIN_STATES (1 << TCP_FIN_WAIT1 | 1 << TCP_FIN_WAIT2 | 1 << TCP_CLOSING | 1 << TCP_LAST_ACK)
+
+static inline u64 moved_ns(struct tcp_sock *tp, u64 now, u32 hz)
+{
+	struct inet_connection_sock *icsk = (void *)tp;
+	u32 at = jiffies_now();
+	u32 sent = at - PEEK(tp, lsndtime), received = at - PEEK(icsk, icsk_ack.lrcvtime);
+	u32 idle = sent < received ? sent : received;
+	u64 idle_ns = (u64)idle * (1000000000 / hz);
+
+	return idle_ns < now ? now - idle_ns : 0;
+}
+
+/* What the table does not keep up to date, from the socket itself. */
+static inline void refresh(struct flow *f, struct sock *sk, u64 now, u32 hz)
+{
+	struct tcp_sock *tp = (void *)sk;
+	struct net *net = PEEK(sk, __sk_common.skc_net.net);
+
+	f->state = PEEK(sk, __sk_common.skc_state);
+	if (FIN_STATES >> f->state & 1)
+		f->flags |= FLOW_FIN_SENT;
+	f->cookie = PEEK(sk, __sk_common.skc_cookie.counter);
+	if (!f->netns)
+		f->netns = PEEK(net, ns.inum);
+	if (!f->lport) { /* connect() has chosen it since */
+		f->lport = PEEK(sk, __sk_common.skc_num);
+		peek_local(f, sk);
+	}
+	if (f->state == TCP_LISTEN) {
+		f->unread_bytes = PEEK(sk, sk_ack_backlog);
+		f->unsent_bytes = PEEK(sk, sk_max_ack_backlog);
+		return;
+	}
+	if (f->state == TCP_SYN_SENT)
+		return;
+	f->moved_ns = moved_ns(tp, now, hz);
+	if (!f->closed_ns)
+		fill_bytes(f, tp);
+	f->unread_bytes = PEEK(tp, rcv_nxt) - PEEK(tp, copied_seq);
+	if (f->unread_bytes && f->flags & FLOW_FIN_RECEIVED)
+		f->unread_bytes--; /* as tcp_inq() does */
+	if (f->state != TCP_CLOSE) {
+		f->unsent_bytes = PEEK(tp, write_seq) - PEEK(tp, snd_una);
+	}
+}
+
+static inline int older(u64 now, u64 since, u64 limit)
+{
+	return limit && since && now > since && now - since > limit;
+}
+
+/* Whether user space asked for such a flow. */
+static inline int suspect(struct criteria *c, struct flow *f, u64 now)
+{
+	u64 *watched = map_get(MAP(MAP_WATCH_NS), &f->target), quiet;
+
+	if (c->everything || (watched && older(now, f->born_ns, *watched)))
+		return 1;
+	if (f->released_ns)
+		return older(now, f->released_ns, c->orphan_ns);
+	switch (f->state) {
+	case TCP_LISTEN:
+		return 1;
+	case TCP_CLOSE:
+		return older(now, f->closed_ns ? f->closed_ns : f->born_ns, c->ghost_ns);
+	case TCP_CLOSE_WAIT:
+		return older(now, f->fin_ns ? f->fin_ns : f->born_ns, c->half_closed_ns);
+	case TCP_SYN_SENT:
+		return older(now, f->connect_ns ? f->connect_ns : f->born_ns, c->unanswered_ns);
+	}
+	quiet = f->moved_ns > f->established_ns ? f->moved_ns : f->established_ns;
+	return older(now, quiet, c->idle_ns);
+}
+
+/* A gone flow whose address nobody has taken over for so long: its memory went elsewhere. */
+#define UNCLAIMED_NS 10000000000ULL
+
+/*
+ * A tracepoint's program does not run while it runs on the same CPU already: one that a
+ * softirq interrupts may so miss an end (about one in 100,000, measured under load).  Then
+ * nobody refers to the socket any more, or its memory is another socket's.
+ */
+static inline int ended_unseen(struct flow *f, struct sock *sk)
+{
+	u16 port = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
+
+	if (!PEEK(sk, __sk_common.skc_refcnt.refs.counter))
+		return 1;
+	return port && f->rport && port != f->rport;
+}
+
+/* What the hooks may so have missed of a flow that is open: seen now. */
+static inline void catch_up(struct flow *f, struct sock *sk, u64 now)
+{
+	u8 state = PEEK(sk, __sk_common.skc_state);
+
+	if (f->flags & FLOW_ADOPTED || f->released_ns)
+		return;
+	if (state == TCP_CLOSE_WAIT && !f->fin_ns)
+		f->fin_ns = whole(now);
+	if (state == TCP_CLOSE && !f->closed_ns && f->established_ns)
+		f->closed_ns = whole(now);
+}
+
+static inline void count(void *counts, u32 target, s64 more)
+{
+	u64 *open = map_get(counts, &target);
+
+	if (open)
+		*open += more;
+}
+
+/* Established, held, of a known target, and nobody asked for such: of these there are most. */
+static inline int settled(struct flow *f)
+{
+	u32 target = f->target;
+	u64 *watched_ns;
+
+	if (f->state != TCP_ESTABLISHED || !f->inode || !target || f->released_ns || f->gone_ns)
+		return 0;
+	watched_ns = map_get(MAP(MAP_WATCH_NS), &target);
+	return watched_ns && !*watched_ns;
+}
+
+/* Whether a calm flow is what it was, and nobody asks for such now. */
+static inline int still_calm(struct criteria *c, struct flow *f, struct sock *sk)
+{
+	if (c->everything || c->idle_ns || !f->calm || f->calm & WOKEN || !settled(f))
+		return 0;
+	return PEEK(sk, __sk_common.skc_state) == TCP_ESTABLISHED && !ended_unseen(f, sk);
+}
+
+/* No scan looks at it from now on, unless a hook has just changed it. */
+static inline void calm_down(struct flow *f, u64 sk)
+{
+	count(MAP(MAP_TARGET_CALM), f->target, 1);
+	f->calm = f->target;
+	map_drop(MAP(MAP_LOOKS), &sk);
+	if (!settled(f))
+		wake(sk, f);
+}
+
+/* A hook has woken it, or the scan comes to all: whether it is calm shows now. */
+static inline void uncalm(struct criteria *c, struct flow *f)
+{
+	if (f->calm && !c->whole) /* a scan of all counts from 0 */
+		count(MAP(MAP_TARGET_CALM), f->calm & ~WOKEN, -1);
+	f->calm = 0;
+}
+
+/* It is one of those that scans look at; that it is not shows where a scan goes through all. */
+static inline void keep_looking(struct criteria *c, u64 sk)
+{
+	if (c->whole && !map_get(MAP(MAP_LOOKS), &sk))
+		look_at(sk);
+}
+
+/* A gone flow keeps its place, and its place in `looks`, for the next at this address. */
+static inline void look_at_gone(struct criteria *c, struct flow *f, u64 sk, u64 now)
+{
+	if (f->gone_ns == BEING_WRITTEN || !older(now, f->gone_ns, UNCLAIMED_NS)) {
+		keep_looking(c, sk);
+		return;
+	}
+	map_drop(MAP(MAP_FLOWS), &sk);
+	map_drop(MAP(MAP_LOOKS), &sk);
+}
+
+/* The key is a socket's address: of `looks`, or of `flows` where all are to be seen. */
+int bpf_iter__scan(u64 *ctx)
+{
+	struct { void **meta; void *map; u64 *key; void *value; } *it = (void *)ctx;
+	u32 zero = 0, which = COUNTER_MATCHED;
+	struct criteria *c = map_get(MAP(MAP_CRITERIA), &zero);
+	u64 *matched = map_get(MAP(MAP_COUNTERS), &which);
+	struct config *s = settings();
+	struct flow *known, f;
+	u64 now, key;
+
+	if (!it->key || !c || !s || !matched || !s->hz)
+		return 0;
+	key = *it->key; /* 5.10, 6.1: a key may not lie in the iterator's buffer */
+	known = map_get(MAP(MAP_FLOWS), &key);
+	if (!known) {
+		map_drop(MAP(MAP_LOOKS), &key);
+		return 0;
+	}
+	if (still_calm(c, known, (struct sock *)key)) {
+		count(MAP(MAP_TARGET_CALM), known->calm, 1);
+		return 0;
+	}
+	uncalm(c, known);
+	now = bpf_ktime_get_ns();
+	if (known->gone_ns) {
+		look_at_gone(c, known, key, now);
+		return 0;
+	}
+	if (ended_unseen(known, (struct sock *)key)) {
+		struct losses *l = lost();
+
+		if (l)
+			l->overwritten++;
+		known->gone_ns = whole(now);
+		finish(known);
+		keep_looking(c, key);
+		return 0;
+	}
+	if (!known->target && known->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
+		known->target = target_of(known);
+	if (!known->inode && !known->released_ns)
+		known->inode = inode_of(PEEK((struct sock *)key, sk_socket));
+	catch_up(known, (struct sock *)key, now);
+	__builtin_memcpy(&f, known, sizeof(f));
+	refresh(&f, (struct sock *)key, now, s->hz);
+	if (suspect(c, &f, now)) {
+		f.id ^= s->secret;
+		/* No room in this read(): the next begins with the same flow, and counts it. */
+		if (*matched < c->limit && seq_put(*it->meta, &f, sizeof(f)))
+			return 0;
+		(*matched)++;
+	}
+	if (settled(&f)) {
+		calm_down(known, key);
+		return 0;
+	}
+	count(MAP(MAP_TARGET_OPEN), f.target, 1);
+	keep_looking(c, key);
+	return 0;
+}
