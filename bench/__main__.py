@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from bench import aims, consumer, growth, minute, page, pairs, starts, storm
+from bench import aims, consumer, growth, lost, minute, page, starts, storm
 from bench.aims import Aim
 from bench.measure import Sample, alternating, measure
 from bench.table import render
@@ -88,10 +88,10 @@ def run_work(work: Work, chosen: argparse.Namespace, refused: dict[str, str]) ->
     return Part(work.name, text, aims.of_samples(samples), data, failed)
 
 
-def run_pairs(chosen: argparse.Namespace) -> Part:
-    found = pairs.run(4 * chosen.rounds)
+def run_lost(chosen: argparse.Namespace) -> Part:
+    found = lost.run(6 * chosen.rounds)
     data = [asdict(one) for one in found]
-    return Part("pairs", pairs.table(found), pairs.aims(found), data)
+    return Part("lost", lost.table(found), lost.aims(found), data)
 
 
 def run_growth(chosen: argparse.Namespace) -> Part:
@@ -126,7 +126,7 @@ def run_minute(chosen: argparse.Namespace) -> Part:
 Run = Callable[[argparse.Namespace], Part]
 
 ALONE: dict[str, Run] = {
-    "pairs": run_pairs,
+    "lost": run_lost,
     "growth": run_growth,
     "storms": run_storms,
     "consumer": run_consumer,

@@ -10,14 +10,12 @@ from bench.table import (
     PEER,
     Spread,
     file_bytes,
-    kept,
     of_tool,
     per_operation_us,
     ratio,
     spread,
     tabulate,
 )
-from bench.tools import AGAIN
 
 RECORD = "hatrace record"
 OF_PEER, MOST_US = 1 / 20, 1.5
@@ -37,9 +35,9 @@ class Aim:
     reached: bool | None
 
 
-def if_so(reached: bool, did_work: bool) -> bool | None:
-    """Not to be told where the machine was too slow for the work."""
-    return reached if did_work else None
+def if_so(reached: bool, can_tell: bool) -> bool | None:
+    """Not to be told where the machine was too slow for the work, or shook too much."""
+    return reached if can_tell else None
 
 
 def table(aims: Sequence[Aim]) -> str:
@@ -50,12 +48,11 @@ def table(aims: Sequence[Aim]) -> str:
 
 def of_samples(samples: Sequence[Sample]) -> list[Aim]:
     """What a work beside its peers tells; nothing of what was not measured."""
-    works = {sample.work for sample in samples}
     aims = []
-    for work in ("loop", "close", "keep-alive"):
+    for work, told in TOLD.items():
         mine = [sample for sample in samples if sample.work == work]
-        if work in works and of_tool(mine, RECORD):
-            aims += TOLD[work](mine)
+        if of_tool(mine, RECORD):
+            aims += told(mine)
     return aims
 
 
@@ -70,26 +67,6 @@ def _bpf_time(samples: Sequence[Sample]) -> list[Aim]:
     return [Aim("BPF time per connection", to_reach, measured, reached)]
 
 
-def _requests_lost(samples: Sequence[Sample]) -> list[Aim]:
-    """Not to be told where two runs of nothing differ by more than what was lost."""
-    ours, again = kept(samples, RECORD), kept(samples, AGAIN)
-    lost = 1 - ours.median if ours else 0.0
-    reached = lost < MOST_REQUESTS_LOST if ours else None
-    if again and again.low <= 1 - lost <= again.high and not reached:
-        reached = None
-    measured = f"{lost:.1%} ({_noise(samples)})"
-    to_reach = f"under {MOST_REQUESTS_LOST:.0%}, within noise"
-    what = "HAProxy's requests/s lost in `keep-alive`, per CPU time"
-    return [Aim(what, to_reach, measured, reached)]
-
-
-def _noise(samples: Sequence[Sample]) -> str:
-    again = kept(samples, AGAIN)
-    if again is None:
-        return "noise not measured"
-    return f"nothing again: {1 - again.high:+.1%} to {1 - again.low:+.1%}"
-
-
 def _bytes_per_flow(samples: Sequence[Sample]) -> list[Aim]:
     size = spread([file_bytes(one) for one in of_tool(samples, RECORD)])
     if size is None:
@@ -100,8 +77,8 @@ def _bytes_per_flow(samples: Sequence[Sample]) -> list[Aim]:
     return [Aim(what, to_reach, f"{each:.1f} bytes", each < BYTES_PER_FLOW)]
 
 
-TOLD = {"loop": _bpf_time, "close": _bytes_per_flow, "keep-alive": _requests_lost}
-"""What each work tells; what `loop` and `close` lose, bench/pairs.py measures."""
+TOLD = {"loop": _bpf_time, "close": _bytes_per_flow}
+"""What each work tells; what it loses, bench/lost.py measures."""
 
 
 def _text(value: Spread | None, pattern: str) -> str:

@@ -45,15 +45,6 @@ def work_cpu_us(sample: Sample) -> float | None:
     return sample.work_cpu_s / sample.count * 1e6 if sample.work_cpu_s and sample.count else None
 
 
-def kept(samples: Sequence[Sample], tool: str) -> Spread | None:
-    """Operations for the same CPU time of the work's process, of those beside nothing."""
-    return ratio(samples, tool, NOTHING, _per_cpu_s)
-
-
-def _per_cpu_s(sample: Sample) -> float | None:
-    return sample.count / sample.work_cpu_s if sample.work_cpu_s else None
-
-
 def runs_per_operation(sample: Sample) -> float | None:
     return sample.bpf_runs / sample.counted if sample.bpf_runs and sample.counted else None
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import processes
+from bench.compiled import compiled
 
-HERE = Path(__file__).parent
 LOOP_COMM = "hatrace-loop"
 LOOP_PORT = 28800
 FRONT_PORT, BACK_PORT = 28810, 28820
@@ -30,6 +31,8 @@ class Done:
     seconds: float
     cpu_s: float | None = None
     """Of the process that was worked on, hooks and all: it shakes less than the time does."""
+    cpus: frozenset[int] = frozenset()
+    """Those which it may run on."""
 
 
 Run = Callable[[float], Done]
@@ -47,33 +50,26 @@ class Work:
     ready: Callable[[], AbstractContextManager[Run]]
 
 
+def done(words: Sequence[str]) -> Done:
+    """As loop.c and crowd.c say it: how many, in how many seconds."""
+    count, seconds = words
+    return Done(int(count), float(seconds))
+
+
 @contextmanager
 def _loop() -> Iterator[Run]:
-    """bench/loop.c, compiled here and now."""
-    with tempfile.TemporaryDirectory(prefix="hatrace-bench-") as folder:
-        program = Path(folder, LOOP_COMM)
-        subprocess.run(["cc", "-O2", "-Wall", "-o", program, HERE / "loop.c"], check=True)
-
-        process = subprocess.Popen(
-            [program, str(LOOP_PORT)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        with process:  # its end of input is its end
-            assert process.stdin and process.stdout
-            asks, answers = process.stdin, process.stdout
-
-            def run(seconds: float) -> Done:
-                print(seconds, file=asks, flush=True)
-                count, took = answers.readline().split()
-                return Done(int(count), float(took))
-
-            yield _with_cpu(process.pid, run)
+    """bench/loop.c, on one CPU: which of them is fast changes, and each has its yardstick."""
+    with compiled("loop.c", LOOP_COMM, str(LOOP_PORT)) as program:
+        os.sched_setaffinity(program.pid, {min(os.sched_getaffinity(0))})
+        yield _with_cpu(program.pid, lambda seconds: done(program.ask(str(seconds))))
 
 
 def _with_cpu(pid: int, run: Run) -> Run:
     def both(seconds: float) -> Done:
         before_s = processes.own_cpu_s(pid)
-        done = run(seconds)
-        return replace(done, cpu_s=processes.own_cpu_s(pid) - before_s)
+        did = run(seconds)
+        cpu_s = processes.own_cpu_s(pid) - before_s
+        return replace(did, cpu_s=cpu_s, cpus=frozenset(os.sched_getaffinity(pid)))
 
     return both
 

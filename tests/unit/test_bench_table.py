@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 
 import pytest
 
-from bench import aims, pairs
+from bench import aims, lost
 from bench.consumer import Recording
 from bench.growth import BAR, Level, plot
 from bench.measure import Sample, alternating
@@ -165,34 +166,38 @@ def test_aims_of_the_loop() -> None:
     assert aims.table([bpf_time]).splitlines()[2].endswith("| no       |")
 
 
+def lost_to(work: str, medians: tuple[float, ...]) -> list[lost.Lost]:
+    """To each tool of the work in turn."""
+    return [
+        lost.Lost(work, tool, median - 0.01, median, median + 0.02)
+        for tool, median in zip(lost.TOOLS[work], medians, strict=True)
+    ]
+
+
+def lost_aims(
+    loop: tuple[float, ...] = (0, 0, 0, 0), haproxy: tuple[float, ...] = (0, 0, 0)
+) -> list[aims.Aim]:
+    found = (lost_to("loop", loop), lost_to("close", haproxy), lost_to("keep-alive", haproxy))
+    return lost.aims(list(chain(*found)))
+
+
 @pytest.mark.parametrize(
     ("ours", "theirs", "reached"), [(0.04, 0.5, True), (0.04, 0.3, False), (0.06, 0.9, False)]
 )
 def test_what_the_loop_may_lose(ours: float, theirs: float, reached: bool) -> None:
-    lost = [
-        pairs.Lost(work, tool, median - 0.01, median, median + 0.02)
-        for work in pairs.PAIRED
-        for tool, median in zip(pairs.TOOLS, (0.0, ours, theirs), strict=True)
-    ]
-    loop, close = pairs.aims(lost)
-    assert (loop.reached, close.reached) == (reached, False)
+    loop = lost_aims(loop=(0.0, 0.01, ours, theirs))[0]
+    assert loop.reached is reached
     assert loop.measured.startswith(f"{ours:.1%} ({ours - 0.01:.1%} to {ours + 0.02:.1%}); `tcpl")
 
 
-def requests(kept: float, again: float) -> list[Sample]:
-    rates = {"nothing": 1000.0, "hatrace record": 1000 * kept, "nothing again": 1000 * again}
-    return [
-        Sample("keep-alive", tool, 0, round(rate), 1.0, work_cpu_s=1.0)
-        for tool, rate in rates.items()
-    ]
-
-
 @pytest.mark.parametrize(
-    ("kept", "again", "reached"), [(0.995, 1.0, True), (0.9, 0.8, False), (0.9, 0.9, None)]
+    ("nothing", "ours", "reached"),
+    [(0.005, 0.009, True), (0.005, 0.012, False), (0.015, 0.012, None), (-0.015, 0.03, False)],
 )
-def test_what_is_lost_may_be_noise(kept: float, again: float, reached: bool | None) -> None:
-    (lost,) = aims.of_samples(requests(kept, again))
-    assert lost.reached is reached
+def test_what_haproxy_may_lose(nothing: float, ours: float, reached: bool | None) -> None:
+    """Nothing is told where nothing against nothing loses as much."""
+    _, close, kept = lost_aims(haproxy=(nothing, 0.0, ours))
+    assert close.reached is kept.reached is reached
 
 
 def test_ticks_are_taken_off_a_million_flows() -> None:
