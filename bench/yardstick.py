@@ -24,9 +24,12 @@ class Yardstick:
         self._program.ask()
 
     def pipe_s(self, cpus: Collection[int]) -> float:
-        """CPU seconds of one pipe since the beginning, in the mean of these CPUs."""
+        """CPU seconds of one pipe since the beginning, in the mean of these CPUs.
+
+        One that has not come to it is left out.
+        """
         ns = [float(word) for word in self._program.ask()]
-        return mean(ns[cpu] for cpu in cpus) / 1e9
+        return mean(ns[cpu] for cpu in cpus if ns[cpu]) / 1e9
 
 
 @contextmanager

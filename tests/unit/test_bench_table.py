@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from dataclasses import replace
 from itertools import chain
 
@@ -23,6 +25,7 @@ from bench.table import (
     spread,
 )
 from bench.tools import DidNotStart, Tool, attached
+from bench.yardstick import yardstick
 
 
 def sample(tool: str, round_: int, rate: int, bpf_us: float | None = None) -> Sample:
@@ -214,3 +217,12 @@ def test_bars_are_as_long_as_their_values() -> None:
     first, second = plot(tuple(levels)).splitlines()[1:3]
     assert (first.count("#"), second.count("#")) == (BAR, BAR // 2)
     assert second.endswith("1.00")
+
+
+def test_the_yardstick_comes_to_every_cpu() -> None:
+    cpus = os.sched_getaffinity(0)
+    with yardstick() as stick:
+        for cpu in cpus:
+            stick.begin()
+            time.sleep(0.1)
+            assert 0 < stick.pipe_s({cpu}) < 1e-3, "a pipe takes some us"
