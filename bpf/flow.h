@@ -86,7 +86,7 @@ struct target_total {
 struct losses {
 	__u64 ring_full;	/* finished flows whose record found no room */
 	__u64 flows_full;	/* births which found no room in the table */
-	__u64 targets_full;	/* births counted under no target */
+	__u64 targets_full;	/* finished flows counted under no target */
 	__u64 overwritten;	/* ends that no hook saw: told late, by the next scan or birth there */
 };
 
@@ -117,7 +117,7 @@ struct criteria {
 	__u32 limit;		/* at most so many records; all are counted */
 	__u32 everything;	/* 1: every open flow */
 	__u32 whole;		/* 1: the scan goes through the whole table (calm.h) */
-	__u8 pad[4];
+	__u32 tidy;		/* 1: it reports nothing, and drops what need not be looked at */
 };
 
 /* One socket file of a process in scope, from the inventory. */

@@ -16,6 +16,8 @@ static int (*map_drop)(void *map, const void *key) = (void *)3;
 /* By its own name bcc would take the older helper for it where it may not read kallsyms. */
 static long (*read_kernel)(void *to, u32 size, const void *from) = (void *)113;
 static long (*read_kernel_string)(void *to, u32 size, const void *from) = (void *)115;
+static int (*map_push)(void *map, const void *value, u64 flags) = (void *)87;
+static int (*map_pop)(void *map, void *value) = (void *)88;
 static u64 (*jiffies_now)(void) = (void *)118;
 static int (*seq_put)(void *seq, const void *data, u32 size) = (void *)127;
 static int (*ring_put)(void *ring, const void *data, u64 size, u64 flags) = (void *)130;

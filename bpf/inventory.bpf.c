@@ -40,7 +40,7 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 	f.flags = FLOW_ADOPTED | FLOW_OWNED;
 	f.pid = PEEK(task, tgid);
 	read_kernel_string(f.comm, sizeof(f.comm), task->comm); /* 5.10 pads none after its end */
-	f.netns = ({ struct net *n = PEEK(sk, __sk_common.skc_net.net); PEEK(n, ns.inum); });
+	fill_netns(&f, sk);
 	f.lport = PEEK(sk, __sk_common.skc_num);
 	if (!f.lport) { /* a ghost has given its port back; the copy still stands */
 		struct inet_sock *inet = (struct inet_sock *)sk;

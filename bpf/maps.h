@@ -22,7 +22,7 @@ enum map {
 	MAP_COUNTERS,	  /* array of u64: COUNTER_* */
 	MAP_TGIDS,	  /* hash: u32 tgid -> u8.  Who is in scope. */
 	MAP_LISTENING,	  /* array of 64 bytes: one for each port somebody in scope listens on */
-	MAP_TAKEN,	  /* hash: target index -> u8.  Gives each index out once. */
+	MAP_FREE_TARGETS, /* stack of u32: the indexes that no target has */
 	MAP_UNIX_PATHS,	  /* hash: struct unix_path -> u32: the command-line sockets */
 	MAP_UNIX_CALLS,	  /* LRU hash: struct unix_caller -> struct unix_calls */
 	MAP_LOOKS,	  /* hash: socket address -> u8: the flows that are not calm */
@@ -30,11 +30,12 @@ enum map {
 };
 
 enum counter {
-	COUNTER_TARGETS, /* given out so far */
+	COUNTER_TARGETS, /* made so far */
 	COUNTER_MATCHED, /* open flows which met the criteria of this scan */
 	COUNTER_JIFFIES, /* and the time of it: how user space learns HZ */
 	COUNTER_NOW_NS,
 	COUNTER_UNLISTED, /* 1: some flow is neither calm nor in `looks` */
+	COUNTER_UNTIDY, /* 1: this scan saw what need not be looked at any more */
 	COUNTERS,
 };
 

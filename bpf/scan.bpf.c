@@ -34,14 +34,11 @@ static inline u64 moved_ns(struct tcp_sock *tp, u64 now, u32 hz)
 static inline void refresh(struct flow *f, struct sock *sk, u64 now, u32 hz)
 {
 	struct tcp_sock *tp = (void *)sk;
-	struct net *net = PEEK(sk, __sk_common.skc_net.net);
 
 	f->state = PEEK(sk, __sk_common.skc_state);
 	if (FIN_STATES >> f->state & 1)
 		f->flags |= FLOW_FIN_SENT;
 	f->cookie = PEEK(sk, __sk_common.skc_cookie.counter);
-	if (!f->netns)
-		f->netns = PEEK(net, ns.inum);
 	if (!f->lport) { /* connect() has chosen it since */
 		f->lport = PEEK(sk, __sk_common.skc_num);
 		peek_local(f, sk);
@@ -114,7 +111,14 @@ static inline void catch_up(struct flow *f, struct sock *sk, u64 now)
 {
 	u8 state = PEEK(sk, __sk_common.skc_state);
 
-	if (f->flags & FLOW_ADOPTED || f->released_ns)
+	if (f->released_ns)
+		return;
+	if (state == TCP_ESTABLISHED && f->state == TCP_SYN_SENT) {
+		f->state = state;
+		if (!f->established_ns)
+			f->established_ns = whole(now);
+	}
+	if (f->flags & FLOW_ADOPTED)
 		return;
 	if (state == TCP_CLOSE_WAIT && !f->fin_ns)
 		f->fin_ns = whole(now);
@@ -150,14 +154,12 @@ static inline int still_calm(struct criteria *c, struct flow *f, struct sock *sk
 	return PEEK(sk, __sk_common.skc_state) == TCP_ESTABLISHED && !ended_unseen(f, sk);
 }
 
-/* No scan looks at it from now on, unless a hook has just changed it. */
-static inline void calm_down(struct flow *f, u64 sk)
+/* No scan looks at it from now on. */
+static inline void calm_down(struct flow *f)
 {
 	count(MAP(MAP_TARGET_CALM), f->target, 1);
 	f->calm = f->target;
-	map_drop(MAP(MAP_LOOKS), &sk);
-	if (!settled(f))
-		wake(sk, f);
+	set_counter(COUNTER_UNTIDY);
 }
 
 /* A hook has woken it, or the scan comes to all: whether it is calm shows now. */
@@ -176,14 +178,26 @@ static inline void keep_looking(struct criteria *c, u64 sk)
 }
 
 /* A gone flow keeps its place, and its place in `looks`, for the next at this address. */
-static inline void look_at_gone(struct criteria *c, struct flow *f, u64 sk, u64 now)
+static inline int unclaimed(struct flow *f, u64 now)
 {
-	if (f->gone_ns == BEING_WRITTEN || !older(now, f->gone_ns, UNCLAIMED_NS)) {
-		keep_looking(c, sk);
-		return;
+	return f->gone_ns != BEING_WRITTEN && older(now, f->gone_ns, UNCLAIMED_NS);
+}
+
+/* The second pass: what the first saw to be done with, leaves. */
+static inline void tidy(struct criteria *c, struct flow *f, u64 sk)
+{
+	if (!f) {
+		map_drop(MAP(MAP_LOOKS), &sk);
+	} else if (f->gone_ns) {
+		if (!unclaimed(f, bpf_ktime_get_ns()))
+			return;
+		map_drop(MAP(MAP_FLOWS), &sk);
+		map_drop(MAP(MAP_LOOKS), &sk);
+	} else if (still_calm(c, f, (struct sock *)sk)) {
+		map_drop(MAP(MAP_LOOKS), &sk);
+		if (f->calm & WOKEN || !settled(f)) /* a hook came in between */
+			look_at(sk);
 	}
-	map_drop(MAP(MAP_FLOWS), &sk);
-	map_drop(MAP(MAP_LOOKS), &sk);
 }
 
 /* The key is a socket's address: of `looks`, or of `flows` where all are to be seen. */
@@ -201,18 +215,27 @@ int bpf_iter__scan(u64 *ctx)
 		return 0;
 	key = *it->key; /* 5.10, 6.1: a key may not lie in the iterator's buffer */
 	known = map_get(MAP(MAP_FLOWS), &key);
+	if (c->tidy) {
+		tidy(c, known, key);
+		return 0;
+	}
 	if (!known) {
-		map_drop(MAP(MAP_LOOKS), &key);
+		set_counter(COUNTER_UNTIDY);
 		return 0;
 	}
 	if (still_calm(c, known, (struct sock *)key)) {
-		count(MAP(MAP_TARGET_CALM), known->calm, 1);
+		if (c->whole)
+			count(MAP(MAP_TARGET_CALM), known->calm, 1);
+		else /* counted already */
+			set_counter(COUNTER_UNTIDY);
 		return 0;
 	}
 	uncalm(c, known);
 	now = bpf_ktime_get_ns();
 	if (known->gone_ns) {
-		look_at_gone(c, known, key, now);
+		if (unclaimed(known, now))
+			set_counter(COUNTER_UNTIDY);
+		keep_looking(c, key);
 		return 0;
 	}
 	if (ended_unseen(known, (struct sock *)key)) {
@@ -225,6 +248,8 @@ int bpf_iter__scan(u64 *ctx)
 		keep_looking(c, key);
 		return 0;
 	}
+	if (!known->netns) /* connect() has not told it: before its target, which it is part of */
+		fill_netns(known, (struct sock *)key);
 	if (!known->target && known->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
 		known->target = target_of(known);
 	if (!known->inode && !known->released_ns)
@@ -240,7 +265,7 @@ int bpf_iter__scan(u64 *ctx)
 		(*matched)++;
 	}
 	if (settled(&f)) {
-		calm_down(known, key);
+		calm_down(known);
 		return 0;
 	}
 	count(MAP(MAP_TARGET_OPEN), f.target, 1);

@@ -42,6 +42,17 @@ static inline struct flow *flow_of(u64 sk)
 }
 
 /*
+ * fexit of accept() may come before the end of the handshake is told, on another CPU: the same
+ * child, whose owner is known already.  (The other rungs hook it where it waits for that.)
+ */
+static inline int accepted_before(struct flow *old, struct flow *f)
+{
+	return f->flags & FLOW_ACCEPTED && !(f->flags & FLOW_OWNED) && old->flags & FLOW_ACCEPTED &&
+	       old->flags & FLOW_OWNED && !old->released_ns && old->rport == f->rport &&
+	       f->born_ns <= old->born_ns;
+}
+
+/*
  * A birth.  The kernel hands out the address of a dead socket again at once, so the place
  * of a flow that is gone serves the next: no entry is made or freed for most connections
  * (a scan drops those which nobody took over).  gone_ns is the last to be written: until
@@ -62,6 +73,8 @@ static inline void insert(u64 sk, struct flow *f)
 			l->flows_full++;
 		return;
 	}
+	if (!old->gone_ns && accepted_before(old, f))
+		return;
 	if (!old->gone_ns && !old->released_ns && !(f->flags & FLOW_ACCEPTED)) {
 		f->born_ns = old->born_ns;
 		f->flags |= old->flags & FLOW_ADOPTED;

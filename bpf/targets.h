@@ -17,35 +17,21 @@ static inline struct target_total *total_of(u32 target)
 	return map_get(MAP(MAP_TARGET_TOTALS), &target);
 }
 
-/*
- * An index nobody else has, or TARGETS.  The hash decides who was first: an add that tells
- * what it added to is new in kernel 5.12.
- */
-static inline u32 new_index(void)
+/* User space reads the keys again when there are more. */
+static inline void made_target(void)
 {
-	u32 which = COUNTER_TARGETS, index;
-	u64 *given = map_get(MAP(MAP_COUNTERS), &which);
-	u8 one = 1;
+	u32 which = COUNTER_TARGETS;
+	u64 *made = map_get(MAP(MAP_COUNTERS), &which);
 
-#pragma unroll
-	for (int others = 0; given && others < 4; others++) {
-		index = *given + 1 + others;
-		if (index >= TARGETS)
-			break;
-		if (!map_set(MAP(MAP_TAKEN), &index, &one, NEW_ONLY)) {
-			__sync_fetch_and_add(given, 1);
-			return index;
-		}
-	}
-	return TARGETS;
+	if (made)
+		__sync_fetch_and_add(made, 1);
 }
 
 /* The target a flow counts for: found, made, or 0 where there is no room. */
 static inline u32 target_of(struct flow *f)
 {
 	struct target_key key = {};
-	struct losses *l;
-	u32 *known, index;
+	u32 *known, index = 0;
 
 	if (f->flags & FLOW_ACCEPTED) {
 		key.direction = INBOUND;
@@ -60,13 +46,14 @@ static inline u32 target_of(struct flow *f)
 	known = map_get(MAP(MAP_TARGET_INDEX), &key);
 	if (known)
 		return *known;
-	index = new_index();
-	if (index < TARGETS && !map_set(MAP(MAP_TARGET_INDEX), &key, &index, NEW_ONLY))
-		return index;
+	if (!map_pop(MAP(MAP_FREE_TARGETS), &index)) {
+		if (!map_set(MAP(MAP_TARGET_INDEX), &key, &index, NEW_ONLY)) {
+			made_target();
+			return index;
+		}
+		map_push(MAP(MAP_FREE_TARGETS), &index, ANY);
+	}
 	known = map_get(MAP(MAP_TARGET_INDEX), &key); /* another CPU was first? */
-	l = lost();
-	if (!known && l)
-		l->targets_full++;
 	return known ? *known : 0;
 }
 
@@ -103,9 +90,12 @@ static inline u32 lifetime_bucket(u64 ns)
 static inline void count_gone(struct flow *f)
 {
 	struct target_total *t;
+	struct losses *l;
 
 	if (!f->target)
 		f->target = target_of(f);
+	if (!f->target && (l = lost()))
+		l->targets_full++;
 	t = total_of(f->target);
 	if (!t)
 		return;

@@ -107,6 +107,7 @@ static inline void on_accept(u64 sk)
 		return;
 	if (!in_scope(c, tgid)) { /* somebody else's listener on the same port */
 		f->gone_ns = f->born_ns;
+		wake(sk, f);
 		return;
 	}
 	own(f, tgid);

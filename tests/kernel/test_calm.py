@@ -173,3 +173,18 @@ def test_one_that_was_there_before_and_ends_later(
     [flow] = suspects(probes)
     assert flow.inode == os.fstat(accepted.fileno()).st_ino
     assert flow.preexisting
+
+
+def test_none_of_many_suspects_is_passed_over_while_others_calm_down(
+    opened: ExitStack, connected: Callable[[], Pair]
+) -> None:
+    """A scan's records leave in several reads, and each goes on where the last one ended."""
+    probes = opened.enter_context(closing(attached(ME, sizes=Sizes(flows=1 << 14))))
+    ghosts = set()
+    for client, accepted in [connected() for _ in range(400)]:
+        ghosts.add(os.fstat(accepted.fileno()).st_ino)
+        reset(client)
+    for _ in range(10):
+        for _ in range(150):
+            connected()
+        assert {flow.inode for flow in suspects(probes)} == ghosts

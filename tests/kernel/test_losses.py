@@ -171,16 +171,45 @@ def test_flows_without_a_place_in_the_table_are_counted(
 def test_flows_of_more_targets_than_there_is_room_for_are_counted(
     watched: Callable[[Sizes], Probes], opened: ExitStack
 ) -> None:
-    """Each listener makes two targets: its own, and that of those who connect to it."""
+    """Once each, however often they are looked at.
+
+    Each listener makes two targets: its own, and that of those who connect to it.
+    """
     room, listeners = 16, 20
     probes = watched(Sizes(targets=room))
+    ends = []
     for _ in range(listeners):
         listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
-        pair = partial(socket.create_connection, listener.getsockname())
-        for end in (pair(), listener.accept()[0]):
-            end.close()
+        ends += [socket.create_connection(listener.getsockname()), listener.accept()[0]]
+    for _ in range(3):
+        probes.scan(Criteria())
+    for end in ends:
+        end.close()
     until(lambda: len(list(flows(probes.drain()))) >= 0 and gone(probes) >= room - 1)
     assert probes.losses().targets_full == 2 * listeners - (room - 1)
+
+
+def test_targets_of_ended_processes_make_room_for_new_ones(
+    watched: Callable[[Sizes], Probes], opened: ExitStack
+) -> None:
+    """Each reload, and each check by a command, brings processes with targets of their own."""
+    room, processes = 16, 50
+    listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
+    probes = watched(Sizes(targets=room))
+    for _ in range(processes):
+        pid = os.fork()
+        if not pid:
+            socket.create_connection(listener.getsockname()).close()
+            os._exit(0)
+        os.waitpid(pid, 0)
+        listener.accept()[0].close()
+        probes.scan(Criteria())
+        rows = probes.targets()
+        assert len(rows) < room
+        assert [(row.born, row.gone) for row in rows if row.pid == pid] == [(1, 1)]
+    [accepting] = [row for row in rows if row.inbound]
+    assert (accepting.born, accepting.gone) == (processes, processes)
+    assert probes.losses().total == 0
 
 
 def test_detail_can_be_dropped_and_taken_up_while_it_runs(

@@ -384,6 +384,12 @@ class TestOpen:
         assert (printable(waiting[0].laddr), waiting[0].lport) == client.getsockname()
         assert waiting[0].condition(time.monotonic_ns()) is Condition.UNANSWERED
         assert seen(probes, listener).unread_bytes == 1  # of a listener: connections waiting
+        networks = {
+            target.netns
+            for target in probes.targets()
+            if target.pid == ME and target.port == listener.getsockname()[1]
+        }
+        assert networks == {Path("/proc/self/ns/net").stat().st_ino}
 
     def test_unread_and_unsent(
         self, probes: Probes, opened: ExitStack, sees: Callable[..., None]

@@ -51,6 +51,9 @@ class Feedback:
     def _watch_checks(self, world: World) -> None:
         """Check sockets are suspects as soon as they outlive a check: ask for those."""
         ages = world.check_targets()
+        self._watched = {
+            index: age_ns for index, age_ns in self._watched.items() if index in world.targets
+        }
         for index in world.targets:
             age_ns = ages.get(index, 0)
             if self._watched.get(index, 0) != age_ns:

@@ -149,7 +149,7 @@ def _read_again(fd: int) -> bytes:
 
 
 class Map:
-    """A BPF map by its fd: raw keys and values as bytes."""
+    """A BPF map by its fd: raw keys and values as bytes; a stack's keys are empty."""
 
     def __init__(self, fd: int, key_bytes: int, value_bytes: int) -> None:
         self.fd, self._value_bytes = fd, value_bytes
@@ -157,7 +157,8 @@ class Map:
         self._value = ctypes.create_string_buffer(value_bytes)
 
     def _attr(self, flags: int = 0) -> bytes:
-        key, value = ctypes.addressof(self._key), ctypes.addressof(self._value)
+        key = ctypes.addressof(self._key) if len(self._key) else 0
+        value = ctypes.addressof(self._value)
         return struct.pack("<I4xQQQ", self.fd, key, value, flags)
 
     def get(self, key: bytes) -> bytes | None:

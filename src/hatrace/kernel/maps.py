@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
@@ -16,7 +17,7 @@ from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import libbpf, wire
 from hatrace.model.flow import LAYOUT
 
-_HASH, _ARRAY, _PERCPU_ARRAY, _LRU_HASH, _RINGBUF = 1, 2, 6, 9, 27
+_HASH, _ARRAY, _PERCPU_ARRAY, _LRU_HASH, _STACK, _RINGBUF = 1, 2, 6, 9, 23, 27
 _NO_PREALLOC, _MMAPABLE = 1, 1 << 10
 _LD_IMM64, _PSEUDO_MAP_FD = 0x18, 1
 
@@ -36,7 +37,7 @@ class MapId(IntEnum):
     COUNTERS = 10
     TGIDS = 11
     LISTENING = 12
-    TAKEN = 13
+    FREE_TARGETS = 13
     UNIX_PATHS = 14
     UNIX_CALLS = 15
     LOOKS = 16
@@ -47,8 +48,15 @@ _CALM_FLOWS = 16
 """So many flows for one that scans look at: a scan walks as many buckets as there may be of
 these, full or empty, 22 ns apiece, so `fitting` is worth asking."""
 
-COUNTER_TARGETS, COUNTER_MATCHED, COUNTER_JIFFIES, COUNTER_NOW_NS, COUNTER_UNLISTED = range(5)
-COUNTERS = 5
+COUNTERS = 6
+(
+    COUNTER_TARGETS,
+    COUNTER_MATCHED,
+    COUNTER_JIFFIES,
+    COUNTER_NOW_NS,
+    COUNTER_UNLISTED,
+    COUNTER_UNTIDY,
+) = range(COUNTERS)
 """``enum counter`` of bpf/maps.h."""
 
 
@@ -81,7 +89,7 @@ def fitting(sockets: int | None, fd_limits: Collection[int | None] = ()) -> Size
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a map is; ``key_bytes`` 0 for the ring."""
+    """What a map is; ``key_bytes`` 0 for the ring and the stack."""
 
     kind: int
     key_bytes: int
@@ -104,7 +112,7 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.COUNTERS: Shape(_ARRAY, 4, 8, COUNTERS),
         MapId.TGIDS: Shape(_HASH, 4, 1, 16_384, _NO_PREALLOC),
         MapId.LISTENING: Shape(_ARRAY, 4, 64, 1024),
-        MapId.TAKEN: Shape(_HASH, 4, 1, sizes.targets),
+        MapId.FREE_TARGETS: Shape(_STACK, 0, 4, sizes.targets),
         MapId.UNIX_PATHS: Shape(_HASH, wire.UNIX_PATH.size, 4, 256),
         MapId.UNIX_CALLS: Shape(_LRU_HASH, wire.UNIX_CALLER.size, wire.UNIX_CALLS.size, 1024),
         MapId.LOOKS: Shape(_HASH, 8, 1, sizes.flows // _CALM_FLOWS, _NO_PREALLOC),
@@ -127,6 +135,9 @@ def create(sizes: Sizes) -> dict[MapId, int]:
                 if isinstance(error, PermissionError)
                 else "see whether this host has memory left",
             ) from None
+    free = libbpf.Map(made[MapId.FREE_TARGETS], 0, 4)
+    for index in range(sizes.targets - 1, 0, -1):
+        free.set(b"", index.to_bytes(4, sys.byteorder))
     return made
 
 

@@ -7,7 +7,6 @@ they are closed (also by kill -9), nothing of hatrace is left in the kernel.
 from __future__ import annotations
 
 import math
-import mmap
 import secrets
 import struct
 import time
@@ -21,10 +20,11 @@ from hatrace.kernel.maps import MapId
 from hatrace.kernel.preflight import cgroup_mount
 from hatrace.kernel.ring import Ring
 from hatrace.kernel.rungs import LADDER, Rung
+from hatrace.kernel.totals import Totals
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import CommandCalls, Holder, Losses, Target, Trouble
 
-_U32, _U64, _S64 = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<q")
+_U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _ZERO = _U32.pack(0)
 LEAST_LIGHT_SCANS, CALM_A_SCAN = 8, 2048
 """From one scan of the whole table to the next: it takes 0.7 us for each calm flow."""
@@ -32,6 +32,21 @@ CALM_AN_ASKED_SCAN = 8192
 """The same, where more is asked for time and again: at once the first time, then not so often."""
 _HZ = (100, 250, 300, 1000)
 """What CONFIG_HZ may be (kernel/Kconfig.hz)."""
+
+
+class Since:
+    """How long ago something was: in times asked, and in seconds; at first, for ever."""
+
+    def __init__(self) -> None:
+        self._times, self._began_s = math.inf, -math.inf
+
+    def begin(self, now_s: float) -> None:
+        self._times, self._began_s = 0, now_s
+
+    def over(self, most: int, now_s: float) -> bool:
+        """Whether it was asked more than ``most`` times, or so many seconds have passed."""
+        self._times += 1
+        return self._times > most or now_s - self._began_s > most
 
 
 class Probes:
@@ -44,12 +59,10 @@ class Probes:
         self._config = config
         self._maps = maps.opened(loaded.maps)
         self._ring = Ring(loaded.maps[MapId.RING], sizes.ring_bytes)
-        self._open = mmap.mmap(loaded.maps[MapId.TARGET_OPEN], 8 * sizes.targets)
-        self._calm = mmap.mmap(loaded.maps[MapId.TARGET_CALM], 8 * sizes.targets)
+        self._totals = Totals(loaded.maps, self._maps, sizes.targets)
         self._criteria: bytes = b""
-        self._light_scans = LEAST_LIGHT_SCANS
-        self._asked_more, self._asked_scans = False, math.inf
-        self._keys: dict[int, bytes] = {}
+        self._light, self._asked = Since(), Since()
+        self._asked_more = False
         self._paths: list[str] = []
         self._truncated = 0
         self._configure()
@@ -92,11 +105,7 @@ class Probes:
 
     def _learn_hz(self) -> None:
         """HZ from jiffies: they start 300 s before they wrap 32 bits (INITIAL_JIFFIES)."""
-        counters = self._maps[MapId.COUNTERS]
-        jiffies, now_ns = (
-            _U64.unpack(counters.get(_U32.pack(which)) or bytes(8))[0]
-            for which in (maps.COUNTER_JIFFIES, maps.COUNTER_NOW_NS)
-        )
+        jiffies, now_ns = map(self._counted, (maps.COUNTER_JIFFIES, maps.COUNTER_NOW_NS))
         elapsed = now_ns / 1e9
         hz = min(_HZ, key=lambda hz: abs(2**32 - 300 * hz + elapsed * hz - jiffies))
         self._config = replace(self._config, hz=hz if jiffies else 250)
@@ -108,38 +117,53 @@ class Probes:
         Calm flows are left out, of which nobody asks anything (bpf/calm.h); now and then all are
         looked at, for what a hook may have missed, and at once when more is asked for.
         """
-        whole = self._is_whole(criteria)
-        packed = replace(criteria, whole=whole).pack()
+        criteria = replace(criteria, whole=self._is_whole(criteria))
+        for counter in (maps.COUNTER_MATCHED, maps.COUNTER_UNTIDY):
+            self._count(counter, 0)
+        if criteria.whole:
+            self._count(maps.COUNTER_UNLISTED, 0)
+        self._totals.begin(criteria.whole)
+        records = self._walk(criteria)
+        matched = self._counted(maps.COUNTER_MATCHED)
+        self._truncated = max(0, matched - criteria.limit)
+        if self._counted(maps.COUNTER_UNTIDY):
+            whole = criteria.whole and bool(self._counted(maps.COUNTER_UNLISTED))
+            self._walk(replace(criteria, whole=whole, tidy=True))
+        return records, matched
+
+    def _walk(self, criteria: wire.Criteria) -> bytes:
+        """One pass of the scan's program: through the whole table, or what is to be looked at."""
+        packed = criteria.pack()
         if packed != self._criteria:
             self._maps[MapId.CRITERIA].set(_ZERO, packed)
             self._criteria = packed
-        matched_key = _U32.pack(maps.COUNTER_MATCHED)
-        self._maps[MapId.COUNTERS].set(matched_key, bytes(8))
-        self._open[:] = bytes(len(self._open))
-        if whole:
-            self._calm[:] = bytes(len(self._calm))
-            self._maps[MapId.COUNTERS].set(_U32.pack(maps.COUNTER_UNLISTED), bytes(8))
-        records = libbpf.read_iterator(self._loaded.iterators[SCAN_ALL if whole else SCAN])
-        matched = _U64.unpack(self._maps[MapId.COUNTERS].get(matched_key) or bytes(8))[0]
-        self._truncated = max(0, matched - criteria.limit)
-        return records, matched
+        return libbpf.read_iterator(self._loaded.iterators[SCAN_ALL if criteria.whole else SCAN])
+
+    def _counted(self, counter: int) -> int:
+        return int(_U64.unpack(self._maps[MapId.COUNTERS].get(_U32.pack(counter)) or bytes(8))[0])
+
+    def _count(self, counter: int, value: int) -> None:
+        self._maps[MapId.COUNTERS].set(_U32.pack(counter), _U64.pack(value))
 
     def _is_whole(self, criteria: wire.Criteria) -> bool:
-        """Whether this scan is to walk the whole table."""
-        self._light_scans += 1
-        self._asked_scans += 1
-        unlisted = self._maps[MapId.COUNTERS].get(_U32.pack(maps.COUNTER_UNLISTED))
-        calm = sum(memoryview(self._calm).cast("q"))
+        """Whether this scan is to walk the whole table.
+
+        From one such to the next there are so many scans or seconds, whatever comes first: scans
+        are rare where little CPU is left to them.
+        """
+        now_s = time.monotonic()
+        calm = self._totals.calm()
         whole = (
             bool(criteria.everything or criteria.idle_ns or criteria.whole)
-            or (self._asked_more and self._asked_scans > calm // CALM_AN_ASKED_SCAN)
-            or any(unlisted or b"")
-            or self._light_scans >= max(LEAST_LIGHT_SCANS, calm // CALM_A_SCAN)
+            or (self._asked_more and self._asked.over(calm // CALM_AN_ASKED_SCAN, now_s))
+            or bool(self._counted(maps.COUNTER_UNLISTED))
+            or self._light.over(max(LEAST_LIGHT_SCANS, calm // CALM_A_SCAN), now_s)
         )
         if whole:
-            self._light_scans = 0
+            self._light.begin(now_s)
             if self._asked_more:
-                self._asked_more, self._asked_scans = False, 0
+                self._asked_more = False
+                self._asked.begin(now_s)
         return whole
 
     def drain(self, least_bytes: int = 0) -> bytes:
@@ -148,23 +172,7 @@ class Probes:
 
     def targets(self) -> tuple[Target, ...]:
         """Totals of every target so far; call it right after `scan`, which counts what is open."""
-        index = self._maps[MapId.TARGET_INDEX]
-        counters = self._maps[MapId.COUNTERS]
-        given = _U64.unpack(counters.get(_U32.pack(maps.COUNTER_TARGETS)) or bytes(8))[0]
-        if given > len(self._keys):
-            for key in index:
-                if value := index.get(key):
-                    self._keys[_U32.unpack(value)[0]] = key
-        totals = self._maps[MapId.TARGET_TOTALS]
-        return tuple(
-            wire.target(
-                number,
-                key,
-                totals.get(_U32.pack(number)) or b"",
-                sum(_S64.unpack_from(at, number * _S64.size)[0] for at in (self._open, self._calm)),
-            )
-            for number, key in sorted(self._keys.items())
-        )
+        return self._totals.rows(self._counted(maps.COUNTER_TARGETS))
 
     def watch(self, target: int, age_ns: int) -> None:
         """Report this target's open flows older than ``age_ns``, whatever their state."""
@@ -208,8 +216,7 @@ class Probes:
 
     def close(self) -> None:
         self._ring.close()
-        self._open.close()
-        self._calm.close()
+        self._totals.close()
         self._loaded.close()
 
 

@@ -74,6 +74,16 @@ def test_the_targets_of_checks_are_watched_once(told: Told) -> None:
     assert len(told.notes.watched) == 1, "it is known already"
 
 
+def test_an_index_that_serves_another_target_is_watched_again(told: Told) -> None:
+    """One that left is missing from the totals once, before its index comes back."""
+    told.ticks(1)
+    told.hears(make.targets(make.at(2)))
+    told.ticks(2)
+    told.hears(make.targets(make.at(3), make.target()))
+    told.ticks(3)
+    assert [target for target, _ in told.notes.watched] == [make.CHECK_TARGET] * 2
+
+
 def test_a_target_to_which_no_check_goes_any_more_is_left(told: Told) -> None:
     told.ticks(1)
     told.hears(make.servers(make.at(2), make.server(checked=False)))
