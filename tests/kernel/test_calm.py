@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 
 import pytest
@@ -175,6 +176,16 @@ def test_one_that_was_there_before_and_ends_later(
     assert flow.preexisting
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many as may be: in guests of the matrix 1,024 is the soft limit, 4,096 the hard one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
 def test_none_of_many_suspects_is_passed_over_while_others_calm_down(
     opened: ExitStack, connected: Callable[[], Pair]
 ) -> None:
