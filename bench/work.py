@@ -31,7 +31,7 @@ class Done:
     seconds: float
     cpu_s: float | None = None
     """Of the process that was worked on, hooks and all: it shakes less than the time does."""
-    cpus: frozenset[int] = frozenset()
+    cpus: tuple[int, ...] = ()
     """Those which it may run on."""
 
 
@@ -69,7 +69,7 @@ def _with_cpu(pid: int, run: Run) -> Run:
         before_s = processes.own_cpu_s(pid)
         did = run(seconds)
         cpu_s = processes.own_cpu_s(pid) - before_s
-        return replace(did, cpu_s=cpu_s, cpus=frozenset(os.sched_getaffinity(pid)))
+        return replace(did, cpu_s=cpu_s, cpus=tuple(os.sched_getaffinity(pid)))
 
     return both
 

@@ -195,7 +195,7 @@ def test_what_the_loop_may_lose(ours: float, theirs: float, reached: bool) -> No
 
 @pytest.mark.parametrize(
     ("nothing", "ours", "reached"),
-    [(0.005, 0.009, True), (0.005, 0.012, False), (0.015, 0.012, None), (-0.015, 0.03, False)],
+    [(0.015, 0.009, True), (0.005, 0.012, False), (0.015, 0.012, None), (-0.015, 0.03, False)],
 )
 def test_what_haproxy_may_lose(nothing: float, ours: float, reached: bool | None) -> None:
     """Nothing is told where nothing against nothing loses as much."""
