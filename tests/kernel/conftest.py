@@ -10,10 +10,12 @@ import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.kernel.own import Pair
+if TYPE_CHECKING:
+    from tests.kernel.own import Pair
 
 HERE = Path(__file__).parent
 
