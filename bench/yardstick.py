@@ -14,7 +14,7 @@ from bench.compiled import Program, compiled
 
 
 class Yardstick:
-    """One on every CPU, at work all the time: it takes a twentieth of each."""
+    """One on every CPU, at work all the time: it takes some 3 % of each."""
 
     def __init__(self, program: Program) -> None:
         self._program = program
