@@ -26,7 +26,10 @@ class RunTime:
     ns: int
     runs: int
 
-    def since(self, before: RunTime) -> RunTime:
+    def __add__(self, other: RunTime) -> RunTime:
+        return RunTime(self.ns + other.ns, self.runs + other.runs)
+
+    def __sub__(self, before: RunTime) -> RunTime:
         return RunTime(self.ns - before.ns, self.runs - before.runs)
 
 
@@ -80,10 +83,17 @@ def name(program: int) -> str:
     return info.raw[NAME].rstrip(b"\0").decode()
 
 
-def run_time(programs: Iterable[int]) -> RunTime:
-    """Of all these programs together; one that has been unloaded counts nothing."""
-    times = [_run_time(program) for program in programs]
-    return RunTime(sum(time.ns for time in times), sum(time.runs for time in times))
+def run_times(programs: Iterable[int]) -> dict[str, RunTime]:
+    """By name, those of one name together; one that has been unloaded counts nothing."""
+    times: dict[str, RunTime] = {}
+    for program in programs:
+        called = name(program)
+        times[called] = times.get(called, RunTime(0, 0)) + _run_time(program)
+    return times
+
+
+def total(times: Iterable[RunTime]) -> RunTime:
+    return sum(times, RunTime(0, 0))
 
 
 def _run_time(program: int) -> RunTime:

@@ -147,9 +147,9 @@ def _bpf_us(running: Running, people: Crowd) -> float:
     """Of the hooks: what runs in the crowd's own calls, not in the tool's."""
     hooks = [program for program in running.programs if bpf.name(program) not in ITERATORS]
     with bpf.stats_enabled():
-        before = bpf.run_time(hooks)
+        before = bpf.total(bpf.run_times(hooks).values())
         done = people.storm(STORM)
-        return bpf.run_time(hooks).since(before).ns / done.count / 1e3
+        return (bpf.total(bpf.run_times(hooks).values()) - before).ns / done.count / 1e3
 
 
 def table(levels: tuple[Level, ...]) -> str:

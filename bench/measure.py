@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from bench import bpf, processes
 from bench.tools import DidNotStart, Running, Tool, attached
@@ -26,6 +26,8 @@ class Sample:
     """Operations of a second run, with BPF statistics on: these cost some time themselves."""
     bpf_ns: int | None = None
     bpf_runs: int | None = None
+    bpf_us_runs: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Of each program, by its name: us and runs for one operation."""
     output_bytes: int | None = None
     """Of the file it wrote, which holds both runs."""
     work_cpu_s: float | None = None
@@ -57,9 +59,10 @@ def measure(work: Work, run: Run, tool: Tool, number: int, seconds: float) -> Sa
                 )
             speed, cpu_s = _with_cpu(running, run, seconds)
             resident_bytes = processes.resident_bytes(running.session)
-            counted, spent = _with_bpf(running, run, seconds)
+            counted, programs = _with_bpf(running, run, seconds)
     except DidNotStart as failure:
         return Sample(work.name, tool.name, number, failure=str(failure))
+    spent = bpf.total(programs.values())
     return Sample(
         work.name,
         tool.name,
@@ -71,6 +74,7 @@ def measure(work: Work, run: Run, tool: Tool, number: int, seconds: float) -> Sa
         counted.count,
         spent.ns,
         spent.runs,
+        {name: _each(its, counted.count) for name, its in programs.items() if its.runs},
         running.output_bytes,
         speed.cpu_s,
     )
@@ -82,8 +86,14 @@ def _with_cpu(running: Running, run: Run, seconds: float) -> tuple[Done, float]:
     return done, processes.cpu_s(running.session) - before_s
 
 
-def _with_bpf(running: Running, run: Run, seconds: float) -> tuple[Done, bpf.RunTime]:
+def _with_bpf(running: Running, run: Run, seconds: float) -> tuple[Done, dict[str, bpf.RunTime]]:
+    """Not of programs that have come or gone meanwhile."""
     with bpf.stats_enabled():
-        before = bpf.run_time(running.programs)
+        before = bpf.run_times(running.programs)
         done = run(seconds)
-        return done, bpf.run_time(running.programs).since(before)
+        after = bpf.run_times(running.programs)
+    return done, {name: after[name] - before[name] for name in before.keys() & after.keys()}
+
+
+def _each(spent: bpf.RunTime, operations: int) -> tuple[float, float]:
+    return spent.ns / operations / 1e3, spent.runs / operations

@@ -10,6 +10,7 @@ from bench.measure import Sample
 from bench.tools import EMPTY, NOTHING
 
 PEER = "tcplife"
+LEAST_PART = 0.01
 
 Value = Callable[[Sample], float | None]
 
@@ -122,7 +123,12 @@ def render(samples: Sequence[Sample], tools: Sequence[str], unit: str) -> str:
     ]
     lines = [row + [""] * (len(head) - len(row)) for row in rows(samples, tools)]
     table = tabulate(head, lines)
-    below = [*failures(samples), *comparisons(samples, tools), *file_sizes(samples, tools, unit)]
+    below = [
+        *failures(samples),
+        *comparisons(samples, tools),
+        *programs(samples, tools),
+        *file_sizes(samples, tools, unit),
+    ]
     return "\n".join([table, "", *below] if below else [table])
 
 
@@ -174,6 +180,32 @@ def beyond_empty_us(samples: Sequence[Sample]) -> Value:
         return spent - runs * floor_ns / 1e3
 
     return value
+
+
+def programs(samples: Sequence[Sample], tools: Sequence[str]) -> list[str]:
+    """Where hatrace's BPF time goes, by the name of the program (its first 15 letters)."""
+    return [
+        f"- BPF time of {tool}, by program: {'; '.join(parts)}"
+        for tool in tools
+        if tool.startswith("hatrace") and (parts := _parts(of_tool(samples, tool)))
+    ]
+
+
+def _parts(mine: Sequence[Sample]) -> list[str]:
+    """The dearest first; without those which have next to no part in it."""
+    rounds: dict[str, list[tuple[float, float]]] = {}
+    for sample in mine:
+        for name, us_runs in sample.bpf_us_runs.items():
+            rounds.setdefault(name, []).append(us_runs)
+    parts = [
+        (median(us for us, _ in each), median(runs for _, runs in each), name)
+        for name, each in rounds.items()
+    ]
+    least_us = LEAST_PART * sum(us for us, _, _ in parts)
+    dearest = sorted(parts, reverse=True)
+    return [
+        f"`{name}` {us:.2f} us in {runs:.1f} runs" for us, runs, name in dearest if us > least_us
+    ]
 
 
 def failures(samples: Sequence[Sample]) -> list[str]:

@@ -20,6 +20,7 @@ from bench.table import (
     file_sizes,
     of_tool,
     per_operation_us,
+    programs,
     ratio,
     render,
     spread,
@@ -118,6 +119,22 @@ def test_table() -> None:
     assert cells["tcpstates"][0] == "cannot run here"
     assert lines[-2] == "- tcpstates cannot run here: exit code 1: no tracefs"
     assert lines[-1] == "- BPF time of hatrace record: 0.050 (0.050-0.100) of tcplife's"
+
+
+def test_programs_come_dearest_first() -> None:
+    rounds = [
+        {"release": (0.5, 2.0), "state": (1.0, 10.0), "scan": (0.001, 0.0)},
+        {"release": (0.4, 2.0), "state": (1.2, 10.0)},
+        {"release": (0.6, 2.0), "state": (1.1, 10.0)},
+    ]
+    kept = [
+        replace(sample("hatrace record", number, 1, 1.6), bpf_us_runs=each)
+        for number, each in enumerate(rounds)
+    ]
+    assert programs(kept, ["nothing", "hatrace record"]) == [
+        "- BPF time of hatrace record, by program: "
+        "`state` 1.10 us in 10.0 runs; `release` 0.50 us in 2.0 runs"
+    ]
 
 
 def test_file_sizes() -> None:
