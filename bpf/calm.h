@@ -23,12 +23,12 @@
 #define WOKEN (1 << 15) /* a hook has put it back already */
 _Static_assert(TARGETS <= WOKEN, "an index and WOKEN share a field");
 
-static inline void set_counter(u32 which)
+static inline void say(u32 which)
 {
-	u64 *counter = map_get(MAP(MAP_COUNTERS), &which);
+	u64 *said = counter(which);
 
-	if (counter)
-		*counter = 1;
+	if (said)
+		*said = 1;
 }
 
 /* The next scan looks at it.  Where there is no room, that is one of the whole table. */
@@ -37,7 +37,7 @@ static inline void look_at(u64 sk)
 	u8 one = 1;
 
 	if (map_set(MAP(MAP_LOOKS), &sk, &one, ANY))
-		set_counter(COUNTER_UNLISTED);
+		say(COUNTER_UNLISTED);
 }
 
 /* A hook has changed this flow. */

@@ -65,11 +65,8 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 
 static inline void tell_time(void)
 {
-	u32 which = COUNTER_JIFFIES;
-	u64 *jiffies = map_get(MAP(MAP_COUNTERS), &which), *ns;
+	u64 *jiffies = counter(COUNTER_JIFFIES), *ns = counter(COUNTER_NOW_NS);
 
-	which = COUNTER_NOW_NS;
-	ns = map_get(MAP(MAP_COUNTERS), &which);
 	if (jiffies && ns) {
 		*jiffies = jiffies_now();
 		*ns = bpf_ktime_get_ns();

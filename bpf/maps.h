@@ -39,4 +39,9 @@ enum counter {
 	COUNTERS,
 };
 
+static inline u64 *counter(u32 which)
+{
+	return map_get(MAP(MAP_COUNTERS), &which);
+}
+
 #endif

@@ -159,7 +159,7 @@ static inline void calm_down(struct flow *f)
 {
 	count(MAP(MAP_TARGET_CALM), f->target, 1);
 	f->calm = f->target;
-	set_counter(COUNTER_UNTIDY);
+	say(COUNTER_UNTIDY);
 }
 
 /* A hook has woken it, or the scan comes to all: whether it is calm shows now. */
@@ -204,9 +204,9 @@ static inline void tidy(struct criteria *c, struct flow *f, u64 sk)
 int bpf_iter__scan(u64 *ctx)
 {
 	struct { void **meta; void *map; u64 *key; void *value; } *it = (void *)ctx;
-	u32 zero = 0, which = COUNTER_MATCHED;
+	u32 zero = 0;
 	struct criteria *c = map_get(MAP(MAP_CRITERIA), &zero);
-	u64 *matched = map_get(MAP(MAP_COUNTERS), &which);
+	u64 *matched = counter(COUNTER_MATCHED);
 	struct config *s = settings();
 	struct flow *known, f;
 	u64 now, key;
@@ -220,21 +220,21 @@ int bpf_iter__scan(u64 *ctx)
 		return 0;
 	}
 	if (!known) {
-		set_counter(COUNTER_UNTIDY);
+		say(COUNTER_UNTIDY);
 		return 0;
 	}
 	if (still_calm(c, known, (struct sock *)key)) {
 		if (c->whole)
 			count(MAP(MAP_TARGET_CALM), known->calm, 1);
 		else /* counted already */
-			set_counter(COUNTER_UNTIDY);
+			say(COUNTER_UNTIDY);
 		return 0;
 	}
 	uncalm(c, known);
 	now = bpf_ktime_get_ns();
 	if (known->gone_ns) {
 		if (unclaimed(known, now))
-			set_counter(COUNTER_UNTIDY);
+			say(COUNTER_UNTIDY);
 		keep_looking(c, key);
 		return 0;
 	}

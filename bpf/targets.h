@@ -20,8 +20,7 @@ static inline struct target_total *total_of(u32 target)
 /* User space reads the keys again when there are more. */
 static inline void made_target(void)
 {
-	u32 which = COUNTER_TARGETS;
-	u64 *made = map_get(MAP(MAP_COUNTERS), &which);
+	u64 *made = counter(COUNTER_TARGETS);
 
 	if (made)
 		__sync_fetch_and_add(made, 1);
