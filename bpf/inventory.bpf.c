@@ -17,14 +17,6 @@
 
 #include "table.h"
 
-static inline void count_adopted(struct flow *f)
-{
-	struct target_total *t = total_of(target_of(f));
-
-	if (t)
-		t->adopted++;
-}
-
 static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, struct config *c)
 {
 	u64 key = (u64)sk;

@@ -41,6 +41,31 @@ static inline struct flow *flow_of(u64 sk)
 	return f && !f->gone_ns ? f : NULL;
 }
 
+/* An end that no hook told, and that shows now. */
+static inline void end_late(struct flow *f, u64 at_ns)
+{
+	struct losses *l = lost();
+
+	if (l)
+		l->overwritten++;
+	f->gone_ns = at_ns;
+	finish(f);
+}
+
+/*
+ * The flow of a socket to which its owner does something.  One that was let go before is
+ * another's, whose end no hook told.
+ */
+static inline struct flow *owned_flow(u64 sk)
+{
+	struct flow *f = flow_of(sk);
+
+	if (!f || !f->released_ns)
+		return f;
+	end_late(f, now_ns());
+	return NULL;
+}
+
 /*
  * fexit of accept() may come before the end of the handshake is told, on another CPU: the same
  * child, whose owner is known already.  (The other rungs hook it where it waits for that.)
@@ -78,10 +103,8 @@ static inline void insert(u64 sk, struct flow *f)
 	if (!old->gone_ns && !old->released_ns && !(f->flags & FLOW_ACCEPTED)) {
 		f->born_ns = old->born_ns;
 		f->flags |= old->flags & FLOW_ADOPTED;
-	} else if (!old->gone_ns && (l = lost())) {
-		l->overwritten++;
-		old->gone_ns = f->born_ns;
-		finish(old);
+	} else if (!old->gone_ns) {
+		end_late(old, f->born_ns);
 	}
 	wake(sk, old);
 	f->gone_ns = BEING_WRITTEN;

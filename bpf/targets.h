@@ -56,6 +56,14 @@ static inline u32 target_of(struct flow *f)
 	return known ? *known : 0;
 }
 
+static inline void count_adopted(struct flow *f)
+{
+	struct target_total *t = total_of(target_of(f));
+
+	if (t)
+		t->adopted++;
+}
+
 /* Bucket n holds lifetimes under 4^n us. */
 static inline u32 lifetime_bucket(u64 ns)
 {

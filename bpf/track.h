@@ -64,26 +64,39 @@ static inline void on_child(struct sock *sk)
 	insert(key, &f);
 }
 
-/* A child whose handshake no hook saw (a nested run): born when it is accepted. */
-static inline void missed_child(struct config *c, u64 key, u32 tgid)
+/* Whether a socket that is not in the table may be the child of a listener in scope. */
+static inline int may_be_child(u64 sk)
+{
+	return listened_on(PEEK((struct sock *)sk, __sk_common.skc_num));
+}
+
+/*
+ * A child whose handshake no hook saw: born when it is accepted; with FLOW_ADOPTED it was not
+ * seen then, either, and its times are unknown.  Where there was no room for it, that was
+ * counted at the handshake.
+ */
+static inline void missed_child(struct config *c, u64 key, u32 tgid, u16 flags)
 {
 	struct sock *sk = (struct sock *)key;
 	struct net *net = PEEK(sk, __sk_common.skc_net.net);
 	struct flow f = {};
 
 	f.lport = PEEK(sk, __sk_common.skc_num);
-	if (!listened_on(f.lport) || !in_scope(c, tgid))
+	f.rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
+	if (!f.rport || !in_scope(c, tgid))
 		return;
 	f.id = key;
-	f.born_ns = f.established_ns = now_ns();
+	f.born_ns = now_ns();
 	f.family = PEEK(sk, __sk_common.skc_family);
 	f.state = TCP_ESTABLISHED;
-	f.flags = FLOW_ACCEPTED;
-	f.rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
+	f.flags = FLOW_ACCEPTED | flags;
 	f.netns = PEEK(net, ns.inum);
 	peek_addresses(&f, sk);
 	own(&f, tgid);
-	/* Where there was no room for it, that was counted at the handshake. */
+	if (flags & FLOW_ADOPTED)
+		count_adopted(&f);
+	else
+		f.established_ns = f.born_ns;
 	if (map_get(MAP(MAP_FLOWS), &key))
 		insert(key, &f);
 	else if (!map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY))
@@ -93,14 +106,15 @@ static inline void missed_child(struct config *c, u64 key, u32 tgid)
 /* accept(): runs as the caller.  ``sk`` is the child. */
 static inline void on_accept(u64 sk)
 {
-	struct flow *f = flow_of(sk);
+	struct flow *f = owned_flow(sk);
 	struct config *c = settings();
 	u32 tgid = current_tgid();
 
 	if (!c)
 		return;
 	if (!f) {
-		missed_child(c, sk, tgid);
+		if (may_be_child(sk))
+			missed_child(c, sk, tgid, 0);
 		return;
 	}
 	if (f->flags & FLOW_OWNED || !(f->flags & FLOW_ACCEPTED))
@@ -229,18 +243,39 @@ static inline void on_reset(u64 sk)
 		f->flags |= FLOW_RST_RECEIVED;
 }
 
+/* A connection that is let go, and whose handshake no hook saw: there was one if it has a state. */
+static inline void missed_handshake(struct flow *f, struct sock *sk)
+{
+	struct net *net = PEEK(sk, __sk_common.skc_net.net);
+	u16 lport = PEEK(sk, __sk_common.skc_num);
+	u8 state = PEEK(sk, __sk_common.skc_state);
+
+	f->netns = PEEK(net, ns.inum);
+	if (lport) {
+		f->lport = lport;
+		peek_local(f, sk);
+	}
+	if (state != TCP_SYN_SENT && state != TCP_CLOSE)
+		f->established_ns = f->released_ns;
+}
+
 /* inet_release: the owner lets go.  Runs as the last closer. */
 static inline void on_release(u64 sk)
 {
-	struct flow *f = flow_of(sk);
+	struct flow *f = owned_flow(sk);
+	struct config *c = settings();
 	u32 tgid = current_tgid();
 
+	if (!c)
+		return;
+	if (!f && may_be_child(sk)) {
+		missed_child(c, sk, tgid, FLOW_ADOPTED);
+		f = flow_of(sk);
+	}
 	if (!f)
 		return;
 	if (!(f->flags & FLOW_OWNED)) { /* accepted without asking for the address */
-		struct config *c = settings();
-
-		if (!c || !in_scope(c, tgid)) {
+		if (!in_scope(c, tgid)) {
 			f->gone_ns = f->born_ns;
 			wake(sk, f);
 			return;
@@ -249,6 +284,8 @@ static inline void on_release(u64 sk)
 	}
 	f->released_ns = now_ns();
 	f->closer = tgid;
+	if (!f->established_ns && f->flags & FLOW_CONNECTED && !(f->flags & FLOW_ADOPTED))
+		missed_handshake(f, (struct sock *)sk);
 	wake(sk, f);
 }
 
