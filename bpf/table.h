@@ -68,13 +68,13 @@ static inline struct flow *owned_flow(u64 sk)
 
 /*
  * fexit of accept() may come before the end of the handshake is told, on another CPU: the same
- * child, whose owner is known already.  (The other rungs hook it where it waits for that.)
+ * child, whose owner is known already, or has even let go of it.  (The other rungs hook it where
+ * it waits for that.)
  */
 static inline int accepted_before(struct flow *old, struct flow *f)
 {
 	return f->flags & FLOW_ACCEPTED && !(f->flags & FLOW_OWNED) && old->flags & FLOW_ACCEPTED &&
-	       old->flags & FLOW_OWNED && !old->released_ns && old->rport == f->rport &&
-	       f->born_ns <= old->born_ns;
+	       old->flags & FLOW_OWNED && old->rport == f->rport && f->born_ns <= old->born_ns;
 }
 
 /*
@@ -98,7 +98,7 @@ static inline void insert(u64 sk, struct flow *f)
 			l->flows_full++;
 		return;
 	}
-	if (!old->gone_ns && accepted_before(old, f))
+	if (accepted_before(old, f))
 		return;
 	if (!old->gone_ns && !old->released_ns && !(f->flags & FLOW_ACCEPTED)) {
 		f->born_ns = old->born_ns;

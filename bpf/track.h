@@ -93,14 +93,16 @@ static inline void missed_child(struct config *c, u64 key, u32 tgid, u16 flags)
 	f.netns = PEEK(net, ns.inum);
 	peek_addresses(&f, sk);
 	own(&f, tgid);
-	if (flags & FLOW_ADOPTED)
-		count_adopted(&f);
-	else
+	if (!(flags & FLOW_ADOPTED))
 		f.established_ns = f.born_ns;
 	if (map_get(MAP(MAP_FLOWS), &key))
 		insert(key, &f);
 	else if (!map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY))
 		look_at(key);
+	else
+		return;
+	if (flags & FLOW_ADOPTED)
+		count_adopted(&f);
 }
 
 /* accept(): runs as the caller.  ``sk`` is the child. */
