@@ -33,8 +33,10 @@ static inline u64 sk_of(void *ctx)
 
 int bpf_iter__sock_release(struct bpf_sock *ctx)
 {
-	if (ctx->protocol == IPPROTO_TCP)
-		on_release((u64)ctx);
+	struct sock *sk = tcp_of((struct sock *)ctx, ctx->protocol);
+
+	if (sk)
+		on_release((u64)sk);
 	return 1;
 }
 
@@ -60,7 +62,9 @@ int bpf_iter__connect6(struct bpf_sock_addr *ctx)
 /* Both families: inet_accept() asks for the name of the socket it hands out. */
 int bpf_iter__getpeername(struct bpf_sock_addr *ctx)
 {
-	if (ctx->protocol == IPPROTO_TCP)
-		on_accept(sk_of(ctx));
+	struct sock *sk = tcp_of((struct sock *)sk_of(ctx), ctx->protocol);
+
+	if (sk)
+		on_accept((u64)sk);
 	return 1;
 }

@@ -39,7 +39,9 @@ int bpf_iter__inet_csk_accept(u64 *ctx)
 int bpf_iter__inet_release(u64 *ctx)
 {
 	struct socket *socket = (struct socket *)ctx[0];
+	struct sock *sk = socket->sk, *tcp = tcp_of(sk, sk->sk_protocol);
 
-	on_release((u64)socket->sk);
+	if (tcp)
+		on_release((u64)tcp);
 	return 0;
 }

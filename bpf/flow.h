@@ -101,6 +101,9 @@ struct config {
 	__u32 summary;		/* 1: finished flows are counted, not reported */
 	__u32 hz;		/* jiffies per second */
 	__u8 comm[16];		/* execs of this name join the scope; empty: none do */
+	__u16 port_low;		/* net.ipv4.ip_local_port_range */
+	__u16 port_high;
+	__u8 pad[4];
 };
 
 /*

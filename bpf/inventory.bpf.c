@@ -17,14 +17,27 @@
 
 #include "table.h"
 
+static inline int ephemeral(struct config *c, u16 port)
+{
+	return port >= c->port_low && port <= c->port_high;
+}
+
 static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, struct config *c)
 {
 	u64 key = (u64)sk;
-	struct flow f = {};
+	struct flow *known = flow_of(key), f = {};
 	int inbound;
 
+	if (known) { /* accepted without asking for the address: the fd table tells whose it is */
+		if (known->flags & FLOW_ACCEPTED && !(known->flags & FLOW_OWNED)) {
+			read_kernel_string(known->comm, sizeof(known->comm), task->comm);
+			known->pid = PEEK(task, tgid);
+			known->flags |= FLOW_OWNED;
+		}
+		return;
+	}
 	f.state = PEEK(sk, __sk_common.skc_state);
-	if ((!c->hz && f.state != TCP_LISTEN) || flow_of(key))
+	if (!c->hz && f.state != TCP_LISTEN)
 		return; /* the first time, listeners only: they tell the others' side */
 	f.id = key;
 	f.born_ns = now_ns();
@@ -47,11 +60,11 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 		listen_on(f.lport);
 	} else if (f.rport) {
 		/* Which side it is, nobody can say for certain any more: listeners tell. */
-		inbound = listened_on(f.lport);
+		inbound = listened_on(f.lport) || (ephemeral(c, f.rport) && !ephemeral(c, f.lport));
 		f.flags |= inbound ? FLOW_ACCEPTED : FLOW_CONNECTED;
 	}
 	insert(key, &f);
-	if (f.rport)
+	if (f.rport && flow_of(key))
 		count_adopted(&f);
 }
 
@@ -74,8 +87,8 @@ int bpf_iter__inventory(u64 *ctx)
 	struct held h = {};
 	struct inode *inode;
 	struct socket *socket;
-	struct sock *sk;
-	u32 tgid;
+	struct sock *sk, *tcp;
+	u32 tgid, protocol;
 
 	if (!task || !file || !c)
 		return 0;
@@ -95,10 +108,12 @@ int bpf_iter__inventory(u64 *ctx)
 	h.fd = (u32)it->fd;
 	h.inode = PEEK(inode, i_ino);
 	h.family = PEEK(sk, __sk_common.skc_family);
-	h.protocol = PEEK(sk, sk_protocol);
+	protocol = PEEK(sk, sk_protocol);
+	tcp = tcp_of(sk, protocol);
+	h.protocol = tcp ? IPPROTO_TCP : protocol;
 	h.state = PEEK(sk, __sk_common.skc_state);
-	if ((h.family == AF_INET || h.family == AF_INET6) && h.protocol == IPPROTO_TCP)
-		adopt(sk, task, h.family, c);
+	if ((h.family == AF_INET || h.family == AF_INET6) && tcp)
+		adopt(tcp, task, h.family, c);
 	seq_put(*(void **)it->meta, &h, sizeof(h));
 	return 0;
 }

@@ -29,7 +29,10 @@ int bpf_iter__tcp_connect(u64 *regs)
  */
 int bpf_iter__security_sock_graft(u64 *regs)
 {
-	on_accept(regs[FIRST_ARGUMENT]);
+	struct sock *sk = (struct sock *)regs[FIRST_ARGUMENT], *tcp = tcp_of(sk, PEEK(sk, sk_protocol));
+
+	if (tcp)
+		on_accept((u64)tcp);
 	return 0;
 }
 
@@ -37,7 +40,9 @@ int bpf_iter__security_sock_graft(u64 *regs)
 int bpf_iter__inet_release(u64 *regs)
 {
 	struct socket *socket = (struct socket *)regs[FIRST_ARGUMENT];
+	struct sock *sk = PEEK(socket, sk), *tcp = tcp_of(sk, PEEK(sk, sk_protocol));
 
-	on_release((u64)PEEK(socket, sk));
+	if (tcp)
+		on_release((u64)tcp);
 	return 0;
 }

@@ -17,6 +17,26 @@
 	read_kernel(&v_, sizeof(v_), &(p)->field); \
 	v_; })
 
+#define IPPROTO_MPTCP 262
+
+/*
+ * The TCP socket behind a file's: itself; of MPTCP its first subflow (net/mptcp/protocol.h), which
+ * has the state, the queue and the bytes; NULL for other protocols.
+ */
+static inline struct sock *tcp_of(struct sock *sk, u32 protocol)
+{
+	if (protocol == IPPROTO_TCP)
+		return sk;
+#ifdef HAS_MPTCP_SOCK
+	if (protocol == IPPROTO_MPTCP) {
+		struct mptcp_sock *both = (void *)sk;
+
+		return (void *)PEEK(both, first);
+	}
+#endif
+	return NULL;
+}
+
 struct address {
 	u64 words[2];
 };

@@ -104,7 +104,10 @@ static inline int ended_unseen(struct flow *f, struct sock *sk)
 
 	if (!PEEK(sk, __sk_common.skc_refcnt.refs.counter))
 		return 1;
-	return port && f->rport && port != f->rport;
+	if (!port || !f->rport || port == f->rport)
+		return 0;
+	/* Another program may have sent connect() elsewhere, after our hook: it has its own port still. */
+	return f->flags & FLOW_ACCEPTED || (f->lport && f->lport != PEEK(sk, __sk_common.skc_num));
 }
 
 /* What the hooks may so have missed of a flow that is open: seen now. */

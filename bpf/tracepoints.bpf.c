@@ -19,7 +19,10 @@
 /* include/trace/events/sock.h: (sk, oldstate, newstate) */
 int bpf_iter__inet_sock_set_state(u64 *ctx)
 {
-	on_state((struct sock *)ctx[0], ctx[1], ctx[2]);
+	struct sock *sk = (struct sock *)ctx[0];
+
+	if (sk->sk_protocol == IPPROTO_TCP) /* MPTCP's and SCTP's sockets are told, too */
+		on_state(sk, ctx[1], ctx[2]);
 	return 0;
 }
 

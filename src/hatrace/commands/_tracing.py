@@ -43,6 +43,7 @@ from hatrace.sockets.counters import host_counters
 from hatrace.sockets.names import comm
 from hatrace.sockets.rooms import rooms
 from hatrace.sockets.sampled import SampledProbes
+from hatrace.sockets.tcp_diag import ephemeral_ports
 
 DRAIN_S = 0.1
 """The ring holds 43,690 finished flows: at 10 looks a second, 430,000 flows per second."""
@@ -118,7 +119,8 @@ class Tracing:
             return SampledProbes(self._scope)
         summary = self._detail == "summary"
         try:
-            probes = attach(bpf_dir(), self._scope, self._rung, summary, self._sizes(pids))
+            sizes, ephemeral = self._sizes(pids), ephemeral_ports()
+            probes = attach(bpf_dir(), self._scope, self._rung, summary, sizes, ephemeral)
             why = None if probes else preflight.why_none()
         except EnvironmentLacks as error:
             if self._rung:

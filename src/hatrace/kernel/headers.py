@@ -74,12 +74,13 @@ WANTED: dict[str, tuple[str, ...]] = {
         "lsndtime",
         "tcp_mstamp",
     ),
+    "mptcp_sock": ("first",),
     "file": ("f_inode", "private_data"),
     "task_struct": ("tgid", "pid", "comm"),
 }
 """Struct → fields, members before those that hold them; a dot enters an unnamed struct."""
 
-OPTIONAL: frozenset[str] = frozenset({"inet_sock"})
+OPTIONAL: frozenset[str] = frozenset({"inet_sock", "mptcp_sock"})
 
 _EMPTY_HEADERS: tuple[str, ...] = (
     "linux/bpf_common.h",
@@ -251,6 +252,7 @@ class _Writer:
                 size = self._btf.header(type_id)[3]
                 views = self._views(type_id, fields, f"struct {name}")
                 yield f"struct {name} {{ union {{\n\tu8 size_of_it[{size}];\n{views}}}; }};"
+                yield f"#define HAS_{name.upper()} 1"
             elif name not in OPTIONAL:
                 raise EnvironmentLacks(
                     "this kernel's BTF is not as expected",

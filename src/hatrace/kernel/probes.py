@@ -23,6 +23,7 @@ from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.kernel.totals import Totals
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import CommandCalls, Holder, Losses, Target, Trouble
+from hatrace.model.flow import EPHEMERAL_PORTS
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _ZERO = _U32.pack(0)
@@ -226,17 +227,21 @@ def attach(
     rung: str | None = None,
     summary: bool = False,
     sizes: maps.Sizes | None = None,
+    ephemeral: range = EPHEMERAL_PORTS,
 ) -> Probes | None:
     """Load the best rung, or the named one; None where BPF does not work here at all.
 
     ``source_folder`` is bpf/.  Raises EnvironmentLacks with the reason why it cannot.
+    ``ephemeral``: local ports that are chosen for who connects; where nobody listens any more,
+    they tell which side a connection is that is older than hatrace.
     """
     sizes = sizes or maps.Sizes()
+    config = replace(_config(scope, summary), ephemeral=ephemeral)
     loaded = load(Order(rung, str(source_folder), sizes))
     if loaded is None:
         return None
     taken = next(each for each in LADDER if each.name == loaded.rung)
-    return Probes(taken, loaded, sizes, _config(scope, summary))
+    return Probes(taken, loaded, sizes, config)
 
 
 def _config(scope: Scope, summary: bool) -> wire.Config:

@@ -12,10 +12,10 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from hatrace.model.event import CommandCalls, Holder, Losses, Target
-from hatrace.model.flow import State
+from hatrace.model.flow import EPHEMERAL_PORTS, State
 
-CONFIG = struct.Struct("<QQIIII16s")
-"""secret, cgroup_id, cgroup_level, scope, summary, hz, comm."""
+CONFIG = struct.Struct("<QQIIII16sHH4x")
+"""secret, cgroup_id, cgroup_level, scope, summary, hz, comm, port_low, port_high."""
 CRITERIA = struct.Struct("<QQQQQIIII")
 """half_closed_ns, ghost_ns, orphan_ns, unanswered_ns, idle_ns, limit, everything, whole, tidy."""
 TARGET_KEY = struct.Struct("<16sIIHB5x")
@@ -54,6 +54,7 @@ class Config:
     cgroup_id: int = 0
     cgroup_level: int = 0
     summary: bool = False
+    ephemeral: range = EPHEMERAL_PORTS
 
     def pack(self) -> bytes:
         return CONFIG.pack(
@@ -64,6 +65,8 @@ class Config:
             self.summary,
             self.hz,
             self.comm[:15],
+            self.ephemeral[0],
+            self.ephemeral[-1],
         )
 
 

@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 from hatrace.model.address import endpoint
 
+EPHEMERAL_PORTS = range(32768, 61000)
+"""net.ipv4.ip_local_port_range where nobody has set another (ip-sysctl.rst)."""
+
 
 class State(IntEnum):
     """TCP states as the kernel numbers them (include/net/tcp_states.h)."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hatrace.model.address import V4_PREFIX
-from hatrace.model.flow import Flag, Flow, State
+from hatrace.model.flow import EPHEMERAL_PORTS, Flag, Flow, State
 from hatrace.sockets.netlink import ATTRIBUTE, Diag, Message, attributes, namespace_of
 
 REQUEST = struct.Struct("=BBBxI48s")
@@ -77,7 +77,7 @@ class Surroundings:
     """CLOCK_MONOTONIC; ages in ms are counted back from it, unknown births are set to it."""
     netns: int = 0
     """Inode of the network namespace."""
-    ephemeral: range = range(32768, 61000)
+    ephemeral: range = EPHEMERAL_PORTS
     """net.ipv4.ip_local_port_range."""
     listening: set[int] = field(default_factory=set)
     """Local ports of listeners, filled as they are met (a dump begins with them)."""
@@ -99,13 +99,18 @@ class Surroundings:
 
 def surroundings(owners: Mapping[int, tuple[int, bytes]] | None = None) -> Surroundings:
     """Of the network namespace that the calling thread is in, now."""
-    here = Surroundings(time.monotonic_ns(), namespace_of() or 0, owners=owners or {})
+    return Surroundings(
+        time.monotonic_ns(), namespace_of() or 0, ephemeral_ports(), owners=owners or {}
+    )
+
+
+def ephemeral_ports() -> range:
+    """net.ipv4.ip_local_port_range, there and now; the kernel's own where it cannot be read."""
     try:
         low, high = map(int, _PORT_RANGE.read_text().split())
     except (OSError, ValueError):
-        return here
-    here.ephemeral = range(low, high + 1)
-    return here
+        return EPHEMERAL_PORTS
+    return range(low, high + 1)
 
 
 def dump(

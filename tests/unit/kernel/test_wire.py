@@ -235,15 +235,21 @@ def test_a_healthy_socket_meets_no_criterion_by_default() -> None:
 
 
 def test_a_config_and_a_name_that_is_too_long() -> None:
-    config = wire.Config(7, wire.SCOPE_CGROUP, hz=250, cgroup_id=8, cgroup_level=2, summary=True)
+    config = wire.Config(
+        7, wire.SCOPE_CGROUP, hz=250, cgroup_id=8, cgroup_level=2, summary=True,
+        ephemeral=range(10_000, 20_001),
+    )  # fmt: skip
     names = documented_names()["CONFIG"]
     values = dict(zip(names, wire.CONFIG.unpack(config.pack()), strict=True))
     assert values == {
         "secret": 7, "cgroup_id": 8, "cgroup_level": 2, "scope": 1, "summary": 1, "hz": 250,
-        "comm": bytes(16),
+        "comm": bytes(16), "port_low": 10_000, "port_high": 20_000,
     }  # fmt: skip
     long = wire.Config(0, wire.SCOPE_TGIDS, comm=b"a-name-of-twenty-one")
-    assert wire.CONFIG.unpack(long.pack())[-1] == b"a-name-of-twent\0"
+    assert (
+        dict(zip(names, wire.CONFIG.unpack(long.pack()), strict=True))["comm"]
+        == b"a-name-of-twent\0"
+    )
 
 
 def test_totals_of_all_cpus_are_one_target() -> None:
