@@ -117,7 +117,7 @@ def scope(
     asked = [
         Scope(ScopeKind.PID, tuple(map(str, pid))) if pid else None,
         Scope(ScopeKind.COMM, comm) if comm else None,
-        Scope(ScopeKind.CGROUP, (cgroup,)) if cgroup else None,
+        None if cgroup is None else Scope(ScopeKind.CGROUP, (cgroup,)),
         Scope(ScopeKind.ALL) if everybody else None,
     ]
     given = [one for one in asked if one]

@@ -26,7 +26,7 @@ def settled(scope: Scope) -> Scope:
         raise EnvironmentLacks("--cgroup needs cgroup v2", why, f"{do}; or use --pid or --comm")
     given = scope.values[0]
     for folder in (Path(given).resolve(), mount / given.lstrip("/")):
-        if folder.is_relative_to(mount) and os.access(folder / "cgroup.procs", os.R_OK):
+        if given and folder.is_relative_to(mount) and os.access(folder / "cgroup.procs", os.R_OK):
             return Scope(ScopeKind.CGROUP, (str(folder),))
     raise UsageError(
         f"--cgroup {given}",

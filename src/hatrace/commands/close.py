@@ -56,8 +56,8 @@ def command(
     require_consent(yes, dry_run)
     wanted = Filter(
         frozenset(STATES[name] for name in states),
-        side(dst) if dst else None,
-        side(src) if src else None,
+        None if dst is None else side(dst),
+        None if src is None else side(src),
         None if older is None else round(older * 1e9),
     )
     _require_choice(slug, capture, wanted)

@@ -15,6 +15,9 @@ from hatrace.commands._journal import Nowhere
 from hatrace.errors import UsageError
 from hatrace.model.finding import Evidence, Step
 
+GONE = str(2**22 - 1)
+"""A pid that no process has."""
+
 
 @pytest.fixture
 def no_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -57,6 +60,9 @@ def test_each_action_asks_for_somebody_to_ask(
         (["close", "--yes"], "every connection"),
         (["close", "--pid", "1", "--yes"], "every connection"),
         (["close", "--dst", "junk", "--yes"], "no address and port"),
+        # "$SERVER" of a script that never set it: without --dst that would be all of them
+        (["close", "--pid", GONE, "--state", "close", "--dst", "", "--yes"], "no address and port"),
+        (["close", "--pid", GONE, "--state", "close", "--src", "", "--yes"], "no address and port"),
         (["close", "--state", "listen", "--yes"], "'listen' is not one of"),
         (["close", "--capture", "x.hatrace", "--yes"], "which finding"),
         (["retire", "0", "--yes"], "0 is not in the range"),

@@ -54,6 +54,7 @@ def test_each_scope() -> None:
     assert scope((3, 4), (), None, False) == Scope(ScopeKind.PID, ("3", "4"))
     assert scope((), ("a", "b"), None, False) == Scope(ScopeKind.COMM, ("a", "b"))
     assert scope((), (), "/x", False) == Scope(ScopeKind.CGROUP, ("/x",))
+    assert scope((), (), "", False) == Scope(ScopeKind.CGROUP, ("",)), "none, not HAProxy's"
     assert scope((), (), None, True) == Scope(ScopeKind.ALL)
 
 

@@ -102,7 +102,7 @@ def test_a_cgroup_by_path_or_from_the_mount_on(given: str, mount: Path) -> None:
     assert members(settled(of(ScopeKind.CGROUP, "/")), NONE) == {os.getpid()}, "and those below"
 
 
-@pytest.mark.parametrize("given", ["/nosuch", "/tmp", "{mount}/..", "../..", "nosuch"])
+@pytest.mark.parametrize("given", ["", "/nosuch", "/tmp", "{mount}/..", "../..", "nosuch"])
 def test_what_is_no_cgroup(given: str, mount: Path) -> None:
     with pytest.raises(UsageError) as caught:
         settled(of(ScopeKind.CGROUP, given.format(mount=mount)))
