@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import stat
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks, UsageError
@@ -65,7 +67,7 @@ def _create(path: Path, force: bool) -> int:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         if force:
-            path.unlink(missing_ok=True)
+            _remove(path)
         return os.open(path, flags, 0o600)
     except FileExistsError:
         raise UsageError(
@@ -75,3 +77,12 @@ def _create(path: Path, force: bool) -> int:
         raise EnvironmentLacks(
             f"cannot write {path}", error.strerror or str(error), "choose another place"
         ) from error
+
+
+def _remove(path: Path) -> None:
+    """A file or a link.  A device or a pipe is not ours to replace: as root, /dev/null goes."""
+    with contextlib.suppress(FileNotFoundError):
+        mode = path.lstat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
+            raise EnvironmentLacks(f"cannot write {path}", "it is no regular file", "name a file")
+        path.unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import stat
 from pathlib import Path
@@ -75,6 +76,14 @@ def test_force_does_not_write_through_a_link(tmp_path: Path) -> None:
     recorded(path, [Tick(1)], force=True)
     assert precious.read_text() == "precious"
     assert not path.is_symlink()
+
+
+def test_force_does_not_replace_what_is_no_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"  # as /dev/null, which root could remove
+    os.mkfifo(pipe)
+    with pytest.raises(EnvironmentLacks, match="no regular file"):
+        Writer(pipe, make.info(), force=True)
+    assert pipe.is_fifo()
 
 
 def test_a_place_that_is_not_there_is_named(tmp_path: Path) -> None:
