@@ -44,7 +44,8 @@ KEPT_NAMES = frozenset({"", "haproxy", "hatrace", "unix"})
 _SUFFIX = re.compile(r"(?P<name>.*?)(?P<suffix>\.\d+\.tmp)?", re.DOTALL)
 """A command-line socket's name in the kernel: ``<path>.<pid>.tmp``."""
 _ROOT = re.compile(r"/|/proc/\d+/root/?")
-_OPTION = re.compile(r"--?[A-Za-z][\w-]*")
+_OPTION = re.compile(r"--[A-Za-z][\w-]*|-[A-Za-z]{1,2}")
+"""``--timeout``, ``-f``, ``-sf``; a longer word after one dash may be a value: ``-pSecret``."""
 _NUMBER = re.compile(r"\d+(\.\d+)?[a-zA-Z]{0,3}")
 _ERRORS = sorted({os.strerror(n) for n in range(1, 134)} - {""}, key=len, reverse=True)
 

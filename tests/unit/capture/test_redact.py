@@ -160,6 +160,13 @@ def test_what_a_reader_needs_stays() -> None:
     assert (process.comm, process.root, process.version) == ("haproxy", "/", "2.6.12")
 
 
+def test_a_value_glued_to_its_option_is_no_option() -> None:
+    words = Redactor().words("client -usecret -psecret --pass=secret -osecret.hatrace -t 5s")
+    assert "secret" not in words
+    kept = "--check-events -d 9s -Ws -f -sf 812"
+    assert Redactor().words(kept) == kept
+
+
 def test_a_tracked_servers_state_does_not_name_the_other() -> None:
     event = Redactor().event(make.servers(0, make.server(status="MAINT (via be2/secret)")))
     assert event.servers[0].status == "MAINT"
