@@ -39,7 +39,7 @@ _OUTCOMES = {
 def write(report: Report, stream: TextIO, width: int | None = None) -> None:
     """Prints the report; colour only on a terminal that wants it."""
     columns = width or shutil.get_terminal_size((100, 24)).columns
-    console = Console(
+    console = _Paper(
         file=stream,
         width=min(max(columns, MIN_WIDTH), MAX_WIDTH),
         markup=False,
@@ -48,6 +48,14 @@ def write(report: Report, stream: TextIO, width: int | None = None) -> None:
         no_color=bool(os.environ.get("NO_COLOR")),
     )
     _Printer(console).report(report)
+
+
+class _Paper(Console):
+    """A console that leaves it to the command line what a reader's leaving means; rich's own
+    would end the process with exit code 1, which says that there are findings."""
+
+    def on_broken_pipe(self) -> None:
+        raise
 
 
 class _Printer:
