@@ -239,7 +239,7 @@ _COLOURS = {
 
 def _wants_colour(stream: TextIO) -> bool:
     """Only on a terminal that has them, and unless NO_COLOR (https://no-color.org) is set."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("dumb", "unknown", "")
     return stream.isatty() and not plain
 
 
