@@ -11,14 +11,16 @@ capture; 128 + n when signal n ended it (130 is Ctrl-C).
 from __future__ import annotations
 
 import errno
+import io
 import os
 import select
 import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
@@ -76,6 +78,7 @@ def application() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """The entry point.  Whatever is not expected keeps its traceback: it is a defect."""
+    _complete_streams()
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _ended_by_signal)
@@ -90,24 +93,24 @@ def run(arguments: Sequence[str]) -> int:
     except click.exceptions.Exit as wanted:
         code = wanted.exit_code
     except click.ClickException as error:
-        error.show()
+        _show(error)
         code = error.exit_code
     except HatraceError as error:
-        _say(error)
+        _show(error)
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = 128 + signal.SIGINT
     except BrokenPipeError:
         if not _reader_has_gone():
             raise
-        _forget_stdout()
+        _forget(sys.stdout)
         code = 128 + signal.SIGPIPE
     except OSError as error:
         if error.errno not in NO_ROOM:
             raise
-        _forget_stdout()
+        _forget(sys.stdout)
         where = error.filename or "the output"
-        _say(EnvironmentLacks(f"cannot write {where}", os.strerror(error.errno), "make room"))
+        _show(EnvironmentLacks(f"cannot write {where}", os.strerror(error.errno), "make room"))
         code = EnvironmentLacks.exit_code
     return code
 
@@ -116,6 +119,28 @@ def _invoke(arguments: Sequence[str]) -> int:
     """What `click.Command.main` does, without its own handling of errors and pipes."""
     with application.make_context("hatrace", list(arguments)) as context:
         return application.invoke(context) or 0
+
+
+def _complete_streams() -> None:
+    """A stream that was closed (``hatrace ... >&-``) is one to nowhere: a file opened later must
+    not get its number, and what is printed nobody's traceback.  What the locale's encoding lacks
+    is printed as ``\\u2192``, as stderr does it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _show(error: click.ClickException | HatraceError) -> None:
+    """On stderr; if that cannot be written, the exit code still says it."""
+    try:
+        if isinstance(error, click.ClickException):
+            error.show()
+        else:
+            _say(error)
+    except OSError:
+        _forget(sys.stderr)
 
 
 def _say(error: HatraceError) -> None:
@@ -131,9 +156,9 @@ def _reader_has_gone() -> bool:
     return any(events & select.POLLERR for _, events in poll.poll(0))
 
 
-def _forget_stdout() -> None:
+def _forget(stream: TextIO) -> None:
     """Nobody reads any more; the interpreter's own flush at exit must not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _ended_by_signal(number: int, frame: FrameType | None) -> NoReturn:

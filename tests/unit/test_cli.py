@@ -16,6 +16,7 @@ from hatrace import __version__, cli
 from hatrace.errors import CaptureUnreadable, EnvironmentLacks, HatraceError, UsageError
 
 SRC = Path(cli.__file__).parents[1]
+GOLDEN = str(Path(__file__).parents[1] / "golden/v1.hatrace")
 
 Body = Callable[[], object]
 Define = Callable[[Body], None]
@@ -149,6 +150,57 @@ def test_a_reader_that_leaves(broken_pipe: int) -> None:
     process = python("from hatrace.cli import main; main(['--help'])", stdout=broken_pipe)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (141, "")
+
+
+def test_a_reader_that_leaves_a_report(broken_pipe: int) -> None:
+    code = f"from hatrace.cli import main; main(['report', {GOLDEN!r}])"
+    process = python(code, stdout=broken_pipe)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (141, "")
+
+
+@pytest.mark.parametrize("words", [["--no-such-option"], ["explain", "no-such-finding"]])
+def test_errors_that_nobody_can_be_told_keep_their_exit_code(
+    words: list[str], broken_pipe: int
+) -> None:
+    code = f"from hatrace.cli import main; main({words})"
+    with Path("/dev/full").open("w") as full:
+        for nowhere in (broken_pipe, full.fileno()):
+            process = subprocess.run(
+                [sys.executable, "-c", code],
+                env=os.environ | {"PYTHONPATH": str(SRC)},
+                stderr=nowhere,
+                timeout=60,
+            )
+            assert process.returncode == 2
+
+
+def test_streams_that_were_closed_are_streams_to_nowhere() -> None:
+    """``hatrace ... <&- >&- 2>&-``: no traceback, and no other file gets their numbers."""
+    code = """
+import os, sys
+from hatrace import cli
+def body(*_):
+    print("to nobody", flush=True)
+    return 7 if os.open("/dev/null", os.O_RDONLY) > 2 and not sys.stdin.isatty() else 8
+cli._invoke = body
+cli.main([])
+"""
+    shell = f"exec {sys.executable} -c '{code}' <&- >&- 2>&-"
+    environment = os.environ | {"PYTHONPATH": str(SRC)}
+    assert subprocess.run(["sh", "-c", shell], env=environment, timeout=60).returncode == 7
+
+
+@pytest.mark.parametrize("style", ["text", "markdown"])
+def test_what_the_locale_cannot_print_is_made_visible(style: str) -> None:
+    code = (
+        "import sys; sys.stdout.reconfigure(encoding='latin-1');"
+        f"from hatrace.cli import main; main(['report', '--format', '{style}', {GOLDEN!r}])"
+    )
+    process = python(code, stdout=subprocess.PIPE)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, "")
+    assert "\\u2192" in out
 
 
 def test_another_broken_pipe_is_a_defect() -> None:
