@@ -20,6 +20,7 @@ from hatrace import __version__
 from hatrace.capture.format import SOURCE
 from hatrace.capture.reader import Capture, is_closed, read
 from hatrace.capture.writer import Writer
+from hatrace.commands._output import is_there
 from hatrace.errors import UsageError
 from hatrace.kernel import preflight
 from hatrace.model.capture_info import CaptureInfo, Scope
@@ -41,7 +42,7 @@ def journal(path: Path | None) -> Journal:
     """For the option ``-o``; raises UsageError where the file cannot take it."""
     if path is None:
         return Nowhere()
-    return Appended(path) if path.exists() else New(path)
+    return Appended(path) if is_there(path) else New(path)
 
 
 class Nowhere(Journal):

@@ -35,15 +35,21 @@ def destination(path: Path | None, force: bool) -> Iterator[TextIO]:
             unfinished.unlink(missing_ok=True)
 
 
+def is_there(path: Path) -> bool:
+    """Whether it exists; a place we may not look at is refused when it is written."""
+    with contextlib.suppress(OSError):
+        return path.exists()
+    return False
+
+
 def _refuse(path: Path, force: bool) -> None:
-    """What must not be overwritten; a place we may not look at is refused when it is written."""
-    with contextlib.suppress(PermissionError):
-        if path.exists() and not force:
-            raise UsageError(
-                f"cannot write {path}", "it exists already", "choose another name, or give --force"
-            )
-        if path.exists() and not path.is_file():
-            raise EnvironmentLacks(f"cannot write {path}", "it is no regular file", "name a file")
+    """What must not be overwritten."""
+    if is_there(path) and not force:
+        raise UsageError(
+            f"cannot write {path}", "it exists already", "choose another name, or give --force"
+        )
+    if is_there(path) and not path.is_file():
+        raise EnvironmentLacks(f"cannot write {path}", "it is no regular file", "name a file")
 
 
 def _written(unfinished: Path, path: Path) -> Iterator[TextIO]:

@@ -11,7 +11,7 @@ import pytest
 from hatrace.capture.reader import read
 from hatrace.capture.writer import Writer
 from hatrace.commands._journal import Nowhere, here, journal
-from hatrace.errors import UsageError
+from hatrace.errors import EnvironmentLacks, UsageError
 from hatrace.model.capture_info import CaptureInfo
 from hatrace.model.event import Action, Event, Tick
 from hatrace.model.finding import Change, Confidence, Finding, FindingChange, Severity
@@ -60,6 +60,11 @@ def test_a_new_capture_holds_actions_and_evidence(tmp_path: Path) -> None:
     assert list(capture.events) == [seen, done]
     assert capture.info.rung == "netlink" and capture.info.blind_spots
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_name_that_no_file_may_have(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentLacks, match="File name too long"):
+        journal(tmp_path / ("x" * 300))
 
 
 def test_an_old_one_keeps_all_it_had_and_gets_the_actions(tmp_path: Path) -> None:

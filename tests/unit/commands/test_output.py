@@ -51,6 +51,14 @@ def test_what_is_no_file_is_not_replaced(force: bool, tmp_path: Path) -> None:
     assert tmp_path.is_dir()
 
 
+def test_a_name_that_no_file_may_have(tmp_path: Path) -> None:
+    with (
+        pytest.raises(EnvironmentLacks, match="File name too long"),
+        destination(tmp_path / ("x" * 300), force=False),
+    ):
+        pass
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with (
         pytest.raises(EnvironmentLacks, match="No such file"),
