@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from hatrace.capture.format import SOURCE
 from hatrace.capture.reader import Capture, read
 from hatrace.capture.redact import Redactor
 from hatrace.capture.writer import Writer
-from hatrace.commands._output import destination
+from hatrace.commands._output import destination, is_there
 from hatrace.errors import UsageError
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
@@ -35,6 +36,7 @@ CAPTURE = "hatrace"
     show_default=True,
     help="hatrace: a capture again, e.g. a redacted one.",
 )
+@click.option("--json", "style", flag_value="jsonl", help="The same as --format jsonl.")
 @click.option(
     "--what",
     type=click.Choice(["flows", "findings"]),
@@ -61,14 +63,16 @@ def command(
 
 def _rows(capture: Capture, what: str) -> Iterable[Row]:
     if what == "findings":
+        deque(capture.events, maxlen=0)  # what is missing is said among the events only
         return finding_rows(capture.info, capture.findings)
     return flow_rows(capture.info, capture.events)
 
 
 def _again(capture: Capture, file: Path, output: Path | None, force: bool) -> None:
     """A new capture of a replay: its findings are concluded anew."""
-    if output is None or (output.exists() and output.samefile(file)):
-        raise UsageError("a capture needs a file of its own", "none is given", "add -o FILE")
+    if output is None or (is_there(output) and output.samefile(file)):
+        why = f"{output} is the one that is read" if output else "none is given"
+        raise UsageError("a capture needs a file of its own", why, "add -o FILE")
     with Writer(output, capture.info, force=force) as writer:
         found = detectors.create(known_issues.matching)
         pipeline.run(capture.events, Table(capture.info), found, [], writer)

@@ -96,6 +96,25 @@ def test_export_gives_every_flow(healthy: str, capsys: pytest.CaptureFixture[str
     assert capsys.readouterr().out == ""
 
 
+def test_json_is_what_export_prints_anyway(
+    healthy: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["export", healthy]) == 0
+    lines = capsys.readouterr().out
+    assert run(["export", healthy, "--json"]) == 0
+    assert capsys.readouterr().out == lines
+
+
+@pytest.mark.parametrize("what", ["flows", "findings"])
+def test_export_says_what_is_missing(
+    what: str, leaking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = Path(leaking).read_bytes()
+    Path(leaking).write_bytes(whole[: len(whole) // 4])
+    assert run(["export", leaking, "--what", what]) == 0
+    assert "has no end" in capsys.readouterr().err
+
+
 def test_a_full_disk_is_said(leaking: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["report", leaking, "-o", "/dev/full", "--force"]) == 3
     assert "cannot write /dev/full" in capsys.readouterr().err
@@ -117,6 +136,13 @@ def test_a_capture_can_be_redacted_afterwards(
     assert "192.0.2." not in capsys.readouterr().out
 
 
+def test_a_capture_under_a_name_that_no_file_may_have(
+    leaking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["export", leaking, "--format", "hatrace", "-o", "x" * 300]) == 3
+    assert "File name too long" in capsys.readouterr().err
+
+
 def test_redacted_rows(leaking: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["export", leaking, "--redact"]) == 0
     assert "192.0.2." not in capsys.readouterr().out
@@ -124,8 +150,11 @@ def test_redacted_rows(leaking: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "quote names" in capsys.readouterr().err
 
 
-def test_a_capture_is_not_written_over_itself(leaking: str) -> None:
+def test_a_capture_is_not_written_over_itself(
+    leaking: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = Path(leaking).read_bytes()
-    for output in ([], ["-o", leaking, "--force"]):
+    for output, why in (([], "none is given"), (["-o", leaking, "--force"], "that is read")):
         assert run(["export", leaking, "--format", "hatrace", *output]) == 2
+        assert why in capsys.readouterr().err
     assert Path(leaking).read_bytes() == before
