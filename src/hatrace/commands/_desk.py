@@ -90,8 +90,10 @@ class Counter(Desk):
         action = Action(time.monotonic_ns(), change.record or change.text, result)
         if change.undo:
             self._undo.append(change.undo)
-        self._voice.action(action)
-        self._journal.write(action)
+        try:
+            self._journal.write(action)
+        finally:
+            self._voice.action(action)
 
     def saw(self, event: Event) -> None:
         self._journal.saw(event)
@@ -109,14 +111,17 @@ class Counter(Desk):
 
 @contextmanager
 def counter(journal: Journal, *, yes: bool, dry_run: bool, as_json: bool) -> Iterator[Counter]:
-    """A desk; at its end, also after Ctrl-C, how to undo is said and the capture written."""
+    """A desk; at its end, also after Ctrl-C, how to undo is said and the capture written, even
+    if nobody reads what is said any more (``| head``)."""
     voice: Voice = Lines() if as_json else Words()
     desk = Counter(voice, journal, yes=yes, dry_run=dry_run)
     try:
         yield desk
     finally:
-        desk.finish()
-        journal.close()
+        try:
+            desk.finish()
+        finally:
+            journal.close()
 
 
 def require_consent(yes: bool, dry_run: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 
 from hatrace import cli
 from hatrace.actions.desk import Change, Result
+from hatrace.capture.reader import is_closed, read
 from hatrace.commands._desk import counter, require_consent, table
-from hatrace.commands._journal import Nowhere
+from hatrace.commands._journal import Nowhere, journal
 from hatrace.errors import UsageError
+from hatrace.model.event import Action
 from hatrace.model.finding import Evidence, Step
 
 GONE = str(2**22 - 1)
@@ -86,6 +89,28 @@ def test_the_way_back_is_said_whatever_happens(capsys: pytest.CaptureFixture[str
     out = capsys.readouterr().out
     assert out.endswith("to undo:\n    enable it\n")
     assert "next: put be/s1 into maintenance\n    disable it\n" in out
+
+
+class Gone(io.StringIO):
+    """A reader that has left: ``| head -6``."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_what_was_done_is_kept_though_nobody_reads_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "done.hatrace"
+    with (
+        pytest.raises(BrokenPipeError),
+        counter(journal(path), yes=True, dry_run=False, as_json=False) as desk,
+    ):
+        monkeypatch.setattr("sys.stdout", Gone())
+        desk.did(CHANGE, "its status is MAINT")
+    assert is_closed(path)
+    (kept,) = read(path).events
+    assert isinstance(kept, Action) and kept.command == "disable server be/s1"
 
 
 def test_a_dry_run_says_no(capsys: pytest.CaptureFixture[str]) -> None:
