@@ -55,11 +55,13 @@ class Output(io.IOBase):
     def _fail(self, error: OSError) -> EnvironmentLacks:
         self.failed = True
         os.ftruncate(self._fd, self._good)
-        return EnvironmentLacks(
-            f"cannot write {self._path}",
-            error.strerror or str(error),
-            f"make room and record again; what was recorded until then is kept in {self._path}",
-        )
+        do = "make room and record again"
+        if self._good:
+            do += f"; what was recorded until then is kept in {self._path}"
+        else:  # nothing was: its name is free for the next try
+            with contextlib.suppress(OSError):
+                self._path.unlink()
+        return EnvironmentLacks(f"cannot write {self._path}", error.strerror or str(error), do)
 
 
 def _create(path: Path, force: bool) -> int:

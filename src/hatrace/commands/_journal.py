@@ -21,7 +21,7 @@ from hatrace.capture.format import SOURCE
 from hatrace.capture.reader import Capture, is_closed, read
 from hatrace.capture.writer import Writer
 from hatrace.commands._output import is_there
-from hatrace.errors import UsageError
+from hatrace.errors import EnvironmentLacks, UsageError
 from hatrace.kernel import preflight
 from hatrace.model.capture_info import CaptureInfo, Scope
 from hatrace.model.event import Action, Event, Trouble
@@ -104,6 +104,9 @@ class Appended(Journal):
                 for action in self._actions:
                     writer.write(action)
             unfinished.replace(self._path)
+        except EnvironmentLacks as error:
+            do = "make room; it is as it was: what was done now is in the output only"
+            raise EnvironmentLacks(f"cannot append to {self._path}", error.why, do) from error
         finally:
             unfinished.unlink(missing_ok=True)
 

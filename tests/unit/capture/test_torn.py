@@ -131,6 +131,13 @@ except EnvironmentLacks as error:
 """
 
 
+def filled(path: Path, limit_bytes: int) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", FILL, str(path), str(limit_bytes)],
+        capture_output=True, text=True, check=False, env=_environment(), timeout=60,
+    )  # fmt: skip
+
+
 @pytest.mark.parametrize("part", [0.2, 0.5, 0.9, 0.999])
 def test_a_full_disk_keeps_what_was_gathered(
     whole: tuple[bytes, list[Event]], tmp_path: Path, part: float
@@ -139,10 +146,7 @@ def test_a_full_disk_keeps_what_was_gathered(
     content, written = whole
     path = tmp_path / "full.hatrace"
     limit = round(len(content) * part)
-    done = subprocess.run(
-        [sys.executable, "-c", FILL, str(path), str(limit)],
-        capture_output=True, text=True, check=False, env=_environment(), timeout=60,
-    )  # fmt: skip
+    done = filled(path, limit)
     assert done.returncode == 3, done.stderr
     assert "File too large" in done.stdout
     assert "is kept in" in done.stdout
@@ -150,6 +154,15 @@ def test_a_full_disk_keeps_what_was_gathered(
     assert found == written[: len(found)]
     assert len(found) >= (limit / len(content) - 0.35) * len(written)
     assert len(troubles) == 1
+
+
+def test_a_disk_that_is_full_from_the_start_leaves_no_empty_file(tmp_path: Path) -> None:
+    path = tmp_path / "full.hatrace"
+    done = filled(path, 20)
+    assert done.returncode == 3, done.stderr
+    assert "make room" in done.stdout
+    assert "is kept in" not in done.stdout
+    assert not path.exists()
 
 
 KILLED = """

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,6 +67,31 @@ def test_a_new_capture_holds_actions_and_evidence(tmp_path: Path) -> None:
 def test_a_name_that_no_file_may_have(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentLacks, match="File name too long"):
         journal(tmp_path / ("x" * 300))
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """No file may grow beyond a few bytes, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_leaves_an_old_one_as_it_was(
+    tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path = tmp_path / "old.hatrace"
+    recorded(path)
+    before = path.read_bytes()
+    book = journal(path)
+    book.write(action())
+    request.getfixturevalue("no_room")
+    with pytest.raises(EnvironmentLacks, match="cannot append to") as caught:
+        book.close()
+    assert "it is as it was" in caught.value.do and "is kept" not in caught.value.do
+    assert path.read_bytes() == before
+    assert [each.name for each in tmp_path.iterdir()] == ["old.hatrace"]
 
 
 def test_an_old_one_keeps_all_it_had_and_gets_the_actions(tmp_path: Path) -> None:
