@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import click
 
 from hatrace import checks
@@ -51,6 +53,8 @@ def _validate(config: tuple[str, ...], version: str | None, haproxy: str | None)
     """Raises UsageError for what makes no sense."""
     if haproxy is not None and not config:
         raise UsageError("--haproxy without CONFIG", "a running one is validated by its own binary")
+    if haproxy is not None and shutil.which(haproxy) is None:
+        raise UsageError(f"--haproxy {haproxy}", "no program that can be run", "name a HAProxy")
     if version is not None:
         try:
             Version(version)
