@@ -14,6 +14,8 @@ from hatrace.model.capture_info import Scope, ScopeKind
 F = TypeVar("F", bound=Callable[..., Any])
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST_S = 100 * 365 * 86400.0
+"""A hundred years; time.sleep() takes three times that."""
 _SIZES = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30}
 
 
@@ -24,9 +26,10 @@ class Duration(click.ParamType[float]):
 
     def convert(self, value: Any, param: Any, ctx: Any) -> float:
         found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)?", str(value))
-        if not found or float(found[1]) == 0:
+        seconds = float(found[1]) * _UNITS[found[2] or "s"] if found else 0.0
+        if not 0 < seconds <= LONGEST_S:
             self.fail(f"{value!r} is no duration: write 30s, 5m or 1h", param, ctx)
-        return float(found[1]) * _UNITS[found[2] or "s"]
+        return seconds
 
 
 class Size(click.ParamType[int]):
@@ -35,7 +38,7 @@ class Size(click.ParamType[int]):
     name = "size"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        found = re.fullmatch(r"([0-9]+)([kmg]?)b?", str(value).lower())
+        found = re.fullmatch(r"([0-9]{1,18})([kmg]?)b?", str(value).lower())
         if not found or int(found[1]) == 0:
             self.fail(f"{value!r} is no size: write 500k, 20m or 1g", param, ctx)
         return int(found[1]) * _SIZES[found[2]]

@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from hatrace.commands import _options as options
+from hatrace.commands._output import is_there
 from hatrace.commands._session import Settings, watch
 from hatrace.errors import UsageError
 from hatrace.lab import builds
@@ -92,7 +93,7 @@ def _binary(wanted: str | None) -> Path | None:
     suite = suites.get(wanted, wanted)
     if suite in builds.SUITES:
         return builds.fetch(suite)
-    if not Path(wanted).is_file():
+    if not is_there(Path(wanted)) or not Path(wanted).is_file():
         raise UsageError(f"no HAProxy {wanted}", "no such file, suite or series")
     builds.version(Path(wanted))
     return Path(wanted).resolve()

@@ -48,6 +48,8 @@ def test_unknown_words_are_refused() -> None:
         lab._script("healthy", "clients")
     with pytest.raises(UsageError, match="no HAProxy /nix"):
         lab._binary("/nix")
+    with pytest.raises(UsageError, match="no HAProxy xxx"):
+        lab._binary("x" * 300)
 
 
 def test_a_haproxy_by_path_suite_or_series(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
