@@ -71,7 +71,7 @@ def _header(path: Path) -> _Header:
                 return _parse_header(path, record.metadata)
             if isinstance(record, Damage | Stored):
                 break
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, RecursionError) as error:
         raise _unreadable(path, f"its header is damaged ({error})") from error
     raise _unreadable(path, "it has no header of hatrace")
 
@@ -79,11 +79,16 @@ def _header(path: Path) -> _Header:
 def _parse_header(path: Path, metadata: dict[str, str]) -> _Header:
     version = int(metadata["format_version"])
     migrate.check_version(version, str(path))
-    return _Header(
-        version,
-        msgspec.json.decode(metadata["info"], type=CaptureInfo),
-        msgspec.json.decode(metadata["channels"], type=dict[int, str]),
-    )
+    info = msgspec.json.decode(metadata["info"], type=CaptureInfo)
+    _check_time(info.started_ns)
+    _check_time(info.started_unix_ns)
+    return _Header(version, info, msgspec.json.decode(metadata["channels"], type=dict[int, str]))
+
+
+def _check_time(time_ns: int) -> None:
+    """Raises ValueError for what no kernel's clock shows: it has no date, and no place in MCAP."""
+    if not 0 <= time_ns < 1 << 63:
+        raise ValueError(f"no clock shows {time_ns} ns")
 
 
 def _events(path: Path, header: _Header) -> Iterator[Event]:
@@ -118,17 +123,20 @@ def _messages(path: Path, header: _Header, findings: bool) -> Iterator[Message |
 
 
 def _decode(version: int, topic: str, stored: Stored) -> Iterator[Message | Damage]:
-    message = migrate.upgrade(version, topic, stored.data)
-    if message is None:
+    upgraded = migrate.upgrade(version, topic, stored.data)
+    if upgraded is None:
         return
-    topic, data = message
+    topic, data = upgraded
     if topic not in KINDS:
         yield Damage(f"this hatrace does not know its events of kind {topic!r}", False)
         return
     try:
-        yield decode(KINDS[topic], data, stored.log_time)
-    except ValueError as error:
+        message = decode(KINDS[topic], data, stored.log_time)
+        _check_time(message.finding.at_ns if isinstance(message, FindingChange) else message.at_ns)
+    except (ValueError, RecursionError) as error:
         yield Damage(f"an event of kind {topic!r} cannot be understood ({error})", False)
+        return
+    yield message
 
 
 def _open(path: Path) -> Iterator[object]:

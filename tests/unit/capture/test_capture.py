@@ -160,6 +160,30 @@ def test_a_newer_version_is_refused_by_name(tmp_path: Path) -> None:
         read(path)
 
 
+@pytest.mark.parametrize("time_ns", [-1, 1 << 63, 10**25])
+def test_a_header_without_a_date_is_refused(time_ns: int, tmp_path: Path) -> None:
+    path = tmp_path / "a.hatrace"
+    Writer(path, make.info(started_ns=time_ns)).close()
+    with pytest.raises(CaptureUnreadable, match="no clock shows"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'{"at_ns":-5}', b'{"at_ns":%d}' % 10**25, b'{"at_ns":1,"x":%s}' % (b"[" * 99999)],
+    ids=["before", "after", "deep"],
+)
+def test_an_event_that_nobody_could_have_written_is_left_out(data: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "a.hatrace"
+    with Writer(path, make.info()) as writer:
+        writer.write(Tick(1))
+        writer._mcap.add_message(writer._channels[Tick], 2, data, 2)
+        writer.write(Tick(3))
+    first, trouble, last = read(path).events
+    assert (first, last) == (Tick(1), Tick(3))
+    assert isinstance(trouble, Trouble) and "cannot be understood" in trouble.why
+
+
 def test_fields_added_later_are_no_obstacle() -> None:
     newer = msgspec.json.encode(msgspec.to_builtins(make.info()) | {"added_later": 1})
     assert msgspec.json.decode(newer, type=CaptureInfo) == make.info()
