@@ -18,7 +18,7 @@ from hatrace.actions.residue import Inspector, Residue
 from hatrace.actions.rows import by_hand_all, counted
 from hatrace.actions.sessions import Sessions
 from hatrace.actions.sever import sever
-from hatrace.actions.target import ADMIN_HELP, Target
+from hatrace.actions.target import ADMIN_HELP, Target, help_for
 from hatrace.errors import EnvironmentLacks
 from hatrace.haproxy import known_issues
 from hatrace.haproxy.runtime import NoAnswer, Problem
@@ -69,7 +69,7 @@ class _Drain:
         self._desk.saw(Processes(time.monotonic_ns(), self._haproxies.processes))
         say(f"{target.label} at {', '.join(target.endpoints)}, HAProxy of {target.family}:")
         status = {each.process.pid: each.status or "no status said" for each in target.places}
-        silent = {process.pid: f"cannot be asked: {why}" for process, why in target.silent}
+        silent = {process.pid: f"cannot be asked: {no.why}" for process, no in target.silent}
         for process in target.family.workers:
             words = status.get(process.pid) or silent.get(process.pid) or "does not know it"
             version = f", {process.version}" if process.version else ""
@@ -81,9 +81,10 @@ class _Drain:
 
     def check_level(self) -> None:
         """Raises EnvironmentLacks unless each worker that is to be changed takes commands."""
-        for process, why in self._target.silent:
+        for process, error in self._target.silent:
             if process.kind in CURRENT:
-                raise EnvironmentLacks(f"{title(process)} cannot be told anything", why, ADMIN_HELP)
+                what = f"{title(process)} cannot be told anything"
+                raise EnvironmentLacks(what, error.why, help_for(error))
         for place in self._target.places:
             level = self._haproxies.ask(place.process, "show cli level").strip()
             own = self._haproxies.has_own_socket(place.process)

@@ -63,8 +63,8 @@ class Sessions:
                 self._shut_down(place)
             except EnvironmentLacks as error:
                 self._desk.say(f"{title(place.process)}: {error}")
-        for process, why in self._target.silent:
-            self._desk.say(f"{title(process)}: its sessions cannot be ended by command: {why}")
+        for process, no in self._target.silent:
+            self._desk.say(f"{title(process)}: its sessions cannot be ended by command: {no.why}")
 
     def _shut_down(self, place: Place) -> None:
         label, process = self._target.label, place.process

@@ -13,7 +13,7 @@ from hatrace.actions.haproxies import CURRENT, Family, Haproxies, title
 from hatrace.errors import EnvironmentLacks, UsageError
 from hatrace.haproxy import parse
 from hatrace.haproxy.parse import ServerState
-from hatrace.haproxy.runtime import NoAnswer
+from hatrace.haproxy.runtime import NoAnswer, Problem
 from hatrace.model.address import endpoint
 from hatrace.model.flow import Flow
 from hatrace.model.topology import Process
@@ -56,7 +56,7 @@ class Target:
     label: str
     family: Family
     places: tuple[Place, ...]
-    silent: tuple[tuple[Process, str], ...]
+    silent: tuple[tuple[Process, NoAnswer], ...]
     """Workers that could not be asked, and why: only the kernel tells of their flows."""
 
     @property
@@ -108,7 +108,7 @@ def _chosen(haproxies: Haproxies, pid: int | None) -> list[Family]:
 def _ask_all(haproxies: Haproxies, family: Family, label: str) -> tuple[Target, set[str]]:
     """The server in one HAProxy, and the names of all its servers."""
     places: list[Place] = []
-    silent: list[tuple[Process, str]] = []
+    silent: list[tuple[Process, NoAnswer]] = []
     names: set[str] = set()
     for process in family.workers:
         try:
@@ -117,7 +117,7 @@ def _ask_all(haproxies: Haproxies, family: Family, label: str) -> tuple[Target, 
             if label in servers:
                 places.append(_place(haproxies, process, label, servers))
         except NoAnswer as error:
-            silent.append((process, error.why))
+            silent.append((process, error))
     return Target(label, family, tuple(places), tuple(silent)), names
 
 
@@ -156,15 +156,19 @@ def sessions(haproxies: Haproxies, process: Process, label: str) -> int | None:
     return found.current_sessions if found else None
 
 
+def help_for(error: NoAnswer) -> str:
+    """What helps against it: a socket that allows more, unless it says something better."""
+    return ADMIN_HELP if error.problem is Problem.DENIED else error.do or ADMIN_HELP
+
+
 def _unknown(label: str, asked: list[tuple[Target, set[str]]]) -> UsageError | EnvironmentLacks:
     """Nobody knows it, or those who might cannot be asked."""
     silent = [each for target, _ in asked for each in target.silent]
     names = set().union(*(names for _, names in asked))
     if silent and not names:
-        process, why = silent[0]
-        return EnvironmentLacks(
-            f"{title(process)} cannot be asked for its servers", why, ADMIN_HELP
-        )
+        process, error = silent[0]
+        what = f"{title(process)} cannot be asked for its servers"
+        return EnvironmentLacks(what, error.why, help_for(error))
     near = difflib.get_close_matches(label, sorted(names), n=3, cutoff=0.5)
     why = f"no worker on this host knows it; {len(names)} servers are known"
     if silent:

@@ -6,6 +6,7 @@ import pytest
 
 from hatrace.actions.target import resolve
 from hatrace.errors import EnvironmentLacks, UsageError
+from hatrace.haproxy.runtime import NoAnswer, Problem
 from hatrace.model.topology import Kind
 from tests import factories as f
 from tests.unit.actions.scripted import Answer, Scripted, servers, stat
@@ -101,6 +102,15 @@ def test_when_nobody_can_be_asked_that_is_said() -> None:
         resolve(Scripted([MASTER, WORKER], {}), "be/s1")
     with pytest.raises(EnvironmentLacks, match="no HAProxy runs"):
         resolve(Scripted([], {}), "be/s1")
+
+
+def test_what_helps_is_what_the_silence_says() -> None:
+    def stopped(command: str) -> str:
+        raise NoAnswer(Problem.TIMEOUT, command, "the process is stopped", "kill -CONT 100")
+
+    with pytest.raises(EnvironmentLacks, match="is stopped") as caught:
+        resolve(Scripted([MASTER, WORKER], {(100, "show"): stopped}), "be/s1")
+    assert caught.value.do == "kill -CONT 100"
 
 
 def test_a_server_without_an_address_cannot_be_verified() -> None:
