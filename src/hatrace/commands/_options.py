@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -79,6 +80,8 @@ def cost_options(command: F) -> F:
 
 def share(percent: float | None) -> float | None:
     """``--max-cpu`` as a part of one CPU."""
+    if percent is not None and math.isnan(percent):  # it is above and below any limit
+        raise UsageError("--max-cpu nan", "it is no number", "give a percentage: 5")
     return None if percent is None else percent / 100
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from hatrace.commands._options import Duration, Size, scope
+from hatrace.commands._options import Duration, Size, scope, share
 from hatrace.errors import UsageError
 from hatrace.model.capture_info import Scope, ScopeKind
 
@@ -47,6 +47,13 @@ def test_sizes(text: str, size: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(click.BadParameter, match="no size"):
         Size().convert(text, None, None)
+
+
+def test_a_share_of_a_cpu() -> None:
+    assert share(None) is None
+    assert share(5.0) == 0.05
+    with pytest.raises(UsageError, match="max-cpu"):
+        share(float("nan"))
 
 
 def test_the_scope_is_haproxy_unless_said() -> None:
