@@ -18,6 +18,8 @@ from hatrace.sinks.text import escape
 
 MOST_ROWS = 20
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$>])")
+_LINK = re.compile(r"@(?=\w)|:(?=//)|\bwww(?=\.)", re.IGNORECASE)
+"""What GitHub makes a link, a mail address or a call of, without any markup (GFM, 6.9)."""
 _LIST = re.compile(r"^([-+=]|\d+[.)])(?=\s|$)")
 
 
@@ -133,4 +135,4 @@ def safe(text: str) -> str:
     """Text that means itself in Markdown, HTML included; one line."""
     plain = escape(text).replace("&", "&amp;").replace("<", "&lt;")
     escaped = _LIST.sub(lambda mark: f"{mark[0][:-1]}\\{mark[0][-1]}", _SPECIAL.sub(r"\\\1", plain))
-    return re.sub(r"(?<![\w])@(?=\w)", "@\u2060", escaped).replace("://", ":\u2060//")
+    return _LINK.sub("\\g<0>\u2060", escaped)

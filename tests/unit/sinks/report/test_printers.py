@@ -146,6 +146,12 @@ def test_markdown_does_not_call_people(leaking: Report) -> None:
     assert not re.search(r"(?<!\w)@\w|\w://", outside)
 
 
+@pytest.mark.parametrize("text", ["www.example.com", "(WWW.x.org)", "a@b.example", "http://x"])
+def test_markdown_links_nothing_by_itself(text: str) -> None:
+    assert not re.search(r"www\.|@\w|://", markdown.safe(text), re.IGNORECASE)
+    assert markdown.safe(text).replace("\u2060", "") == text
+
+
 def test_a_ticket_is_short_above_the_folds(leaking: Report) -> None:
     visible = re.sub(r"<details>.*?</details>", "", markdown.render(leaking), flags=re.DOTALL)
     assert len([line for line in visible.splitlines() if line]) < 50
