@@ -54,7 +54,8 @@ class Output(io.IOBase):
 
     def _fail(self, error: OSError) -> EnvironmentLacks:
         self.failed = True
-        os.ftruncate(self._fd, self._good)
+        with contextlib.suppress(OSError):  # a disk that fails may refuse that, too
+            os.ftruncate(self._fd, self._good)
         do = "make room and record again"
         if self._good:
             do += f"; what was recorded until then is kept in {self._path}"

@@ -15,7 +15,7 @@ from mcap.reader import make_reader
 
 from hatrace.capture.reader import read
 from hatrace.capture.writer import Writer
-from hatrace.errors import CaptureUnreadable
+from hatrace.errors import CaptureUnreadable, EnvironmentLacks
 from hatrace.model.event import Event, Tick, Trouble
 from tests import factories as make
 from tests.unit.capture import samples
@@ -163,6 +163,17 @@ def test_a_disk_that_is_full_from_the_start_leaves_no_empty_file(tmp_path: Path)
     assert "make room" in done.stdout
     assert "is kept in" not in done.stdout
     assert not path.exists()
+
+
+def test_a_disk_that_takes_nothing_any_more_is_said(tmp_path: Path) -> None:
+    """As after an I/O error, when the file system is read-only from one moment to the next."""
+    writer = Writer(tmp_path / "a.hatrace", make.info())
+    with (tmp_path / "a.hatrace").open("rb") as readable:
+        os.dup2(readable.fileno(), writer._output._fd)
+    with pytest.raises(EnvironmentLacks, match="cannot write"):
+        for event in events():
+            writer.write(event)
+    writer.close()
 
 
 KILLED = """
