@@ -157,7 +157,10 @@ class LiveView:
             opened=self._opened_finding(),
         )
         self._scroll_limit = screen.scroll_limit
-        self._live.update(screen, refresh=True)
+        try:
+            self._live.update(screen, refresh=True)
+        except OSError:
+            self._terminal_has_gone()
         self._spent(started_s)
 
     def _opened_finding(self) -> Finding | None:
@@ -188,8 +191,17 @@ class LiveView:
         try:
             if live is not None:
                 live.stop()
+        except OSError:
+            self._terminal_has_gone()
         finally:
             self._keyboard.close()
+
+    def _terminal_has_gone(self) -> None:
+        """EIO, as when ssh breaks off: nothing more is written there, at the exit neither."""
+        self._keyboard.hung_up = True
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
 
     def _take_signals(self) -> None:
         """Each only marks what `poll` then does: a handler may run in the middle of a write."""

@@ -24,13 +24,15 @@ ROOT = Path(__file__).parents[4]
 WAIT_S = 60.0
 
 PROGRAM = """
-import sys, time
+import signal, sys, time
 from hatrace.flows.table import Table
 from hatrace.sinks.live.app import LiveView
 from hatrace.sinks.live.pace import Pace
 from tests import factories as make
 from tests.unit.sinks import story
 wanted = sys.argv[1]
+if wanted == "signalled":  # as cli.main has it
+    signal.signal(signal.SIGHUP, lambda number, _: sys.exit(128 + number))
 world = Table(make.info())
 pace = Pace() if wanted == "replay" else None
 with LiveView(make.info(), pace) as view:
@@ -54,6 +56,7 @@ class Session:
     """A child with a terminal of its own, 120 columns by 40 lines."""
 
     def __init__(self, wanted: str = "run") -> None:
+        self.wanted = wanted
         self.ours, theirs = pty.openpty()
         termios.tcsetwinsize(theirs, (40, 120))
         self.before = termios.tcgetattr(theirs)
@@ -233,9 +236,13 @@ def test_a_replay_has_keys_of_its_own(session: Session) -> None:
     session.read_until(" REPLAY x2 PAUSED ")
 
 
+@pytest.mark.parametrize("session", ["run", "replay", "signalled"], indirect=True)
 def test_a_terminal_that_goes_away_ends_it(session: Session) -> None:
     ours, session.ours = session.ours, os.open(os.devnull, os.O_RDWR)
     theirs, session._theirs = session._theirs, os.open(os.devnull, os.O_RDWR)
     os.close(theirs)
     os.close(ours)
-    assert session.process.wait(timeout=WAIT_S) is not None
+    if session.wanted == "signalled":
+        session.process.send_signal(signal.SIGHUP)
+    code = session.process.wait(timeout=WAIT_S)
+    assert (code, session.complaint()) == (129 if session.wanted == "signalled" else 0, "")
