@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,25 +70,24 @@ def test_a_name_that_no_file_may_have(tmp_path: Path) -> None:
         journal(tmp_path / ("x" * 300))
 
 
-@pytest.fixture
+@contextmanager
 def no_room() -> Iterator[None]:
-    """No file may grow beyond a few bytes, as on a full disk."""
+    """No file may grow beyond a few bytes, as on a full disk; no fixture: pytest writes, too."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_full_disk_leaves_an_old_one_as_it_was(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_a_full_disk_leaves_an_old_one_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "old.hatrace"
     recorded(path)
     before = path.read_bytes()
     book = journal(path)
     book.write(action())
-    request.getfixturevalue("no_room")
-    with pytest.raises(EnvironmentLacks, match="cannot append to") as caught:
+    with no_room(), pytest.raises(EnvironmentLacks, match="cannot append to") as caught:
         book.close()
     assert "it is as it was" in caught.value.do and "is kept" not in caught.value.do
     assert path.read_bytes() == before
