@@ -131,6 +131,27 @@ except EnvironmentLacks as error:
 """
 
 
+def test_a_tail_of_zeros_is_its_end_at_once(
+    whole: tuple[bytes, list[Event]], tmp_path: Path
+) -> None:
+    """As after a power failure; a tebibyte of them would take days to skip."""
+    content, written = whole
+    path = tmp_path / "zeros.hatrace"
+    path.write_bytes(content[: _whole_records(content, len(content) // 4)])
+    os.truncate(path, 1 << 40)
+    found, troubles = split(list(read(path).events))
+    assert found == written[: len(found)] and found
+    assert len(troubles) == 1 and "no end" in troubles[0].why
+
+
+def _whole_records(content: bytes, limit: int) -> int:
+    """Where the last whole record before ``limit`` ends."""
+    at = 8
+    while (following := at + 9 + int.from_bytes(content[at + 1 : at + 9], "little")) <= limit:
+        at = following
+    return at
+
+
 def filled(path: Path, limit_bytes: int) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", FILL, str(path), str(limit_bytes)],
