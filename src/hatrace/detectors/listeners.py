@@ -7,7 +7,7 @@ from collections.abc import Iterator, Set
 from hatrace.model.address import is_unspecified
 from hatrace.model.attribution import Role
 from hatrace.model.event import Target
-from hatrace.model.flow import Flow
+from hatrace.model.flow import Flow, State
 from hatrace.model.topology import Bind, Server
 from hatrace.model.world import World
 
@@ -41,6 +41,29 @@ def at_its_limit(world: World, one: Flow) -> bool:
     # Those that waited in the queue before hatrace came had no owner to be counted for.
     waiting = min(one.unread_bytes, sum(row.born for row in rows))
     return bool(limits) and sum(row.open for row in rows) - waiting >= min(limits)
+
+
+def came(world: World, one: Flow) -> int | None:
+    """Connections to a listener since hatrace came, those included that wait in its queue; None:
+    they are not told from those of others at its port."""
+    others = [each for each in world.open.values() if each.state == State.LISTEN and each.held]
+    if sum(_meet(each, one) for each in others) > 1:
+        return None
+    return sum(row.born for row in world.targets.values() if _reaches(row, one))
+
+
+def _meet(one: Flow, other: Flow) -> bool:
+    """Whether some connections may come to either; each does to itself."""
+    if (one.netns, one.lport) != (other.netns, other.lport):
+        return False
+    either = is_unspecified(one.laddr) or is_unspecified(other.laddr)
+    return either or one.laddr == other.laddr
+
+
+def _reaches(row: Target, one: Flow) -> bool:
+    """Whether the connections of these totals are the listener's."""
+    there = row.inbound and (row.netns, row.port) == (one.netns, one.lport)
+    return there and (row.address == one.laddr or is_unspecified(one.laddr))
 
 
 def _is(bind: Bind, one: Flow) -> bool:

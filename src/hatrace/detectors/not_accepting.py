@@ -3,22 +3,25 @@
 The kernel finishes handshakes and queues the connections; the process takes them by
 accept().  A queue that holds and never shrinks has no one who takes from it: the process is
 stuck, stopped or out of fds, or its acceptors have ended one by one.  When it is full, SYNs
-are dropped: clients and checks time out.
+are dropped: clients and checks time out.  A queue that is as long as before may be another's:
+of a process that accepts, but less than comes (`rate-limit sessions`, a busy application),
+more connections came than wait longer in it.
 
 Evidence: queue and backlog of the listeners in scope (`sk_ack_backlog`), seen again and again;
-the listen overflows of the host; the checks of HAProxy that go there.
+how many connections came meanwhile; the listen overflows of the host; the checks of HAProxy
+that go there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 
 from hatrace.detectors import forecast, steps, words
 from hatrace.detectors.caveats import caveat
 from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known, named
-from hatrace.detectors.listeners import at_its_limit, checks_of, gave_no_answer
+from hatrace.detectors.listeners import at_its_limit, came, checks_of, gave_no_answer
 from hatrace.detectors.memory import Memory
 from hatrace.detectors.quotes import quotes
 from hatrace.detectors.reloads import owner
@@ -49,6 +52,10 @@ class Thresholds:
     at the third of the first looks, half a second apart."""
     first_ns: int = 2 * SECOND_NS
     """What stood so early was there before hatrace."""
+    waits_ns: int = 60 * SECOND_NS
+    """A queue that is worked off in this time is a busy process's; most clients give up then."""
+    unsure: float = 0.1
+    """Of the growth: connections that come between the counts of both are no accepted ones."""
 
 
 THRESHOLDS = Thresholds()
@@ -63,6 +70,8 @@ class Standing:
     last: int
     looks: int
     full_ns: int | None
+    came: int | None
+    """Connections at its port until then; None: others listen there, too."""
 
 
 class NotAccepting:
@@ -75,8 +84,10 @@ class NotAccepting:
         self._limits = thresholds
         self._memory = Memory()
         self._standing: dict[Key, Standing] = {}
+        self._taken_from: set[Key] = set()
+        """Queues from which connections were taken since the look before."""
         self._pauses: dict[Key, int] = {}
-        """The longest time that each queue stood before it became shorter."""
+        """The longest time that each queue stood before one was taken from it."""
 
     def observe(self, world: World) -> Iterable[Finding]:
         listeners = [
@@ -84,7 +95,8 @@ class NotAccepting:
             for one in world.open.values()
             if one.state == State.LISTEN and one.held
         ]
-        self._learn(world, {one.key: one.unread_bytes for one in listeners})
+        self._taken_from = self._shrunk(world, listeners)
+        self._learn(world, {one.key for one in listeners})
         listeners.sort(key=lambda one: (one.lport, one.pid, one.inode, one.id))
         self._standing = {one.key: self._look(world, one) for one in listeners if one.unread_bytes}
         findings = [
@@ -98,19 +110,40 @@ class NotAccepting:
     def _look(self, world: World, one: Flow) -> Standing:
         queue, full = one.unread_bytes, _is_full(one)
         past = self._standing.get(one.key)
-        if past is None or queue < past.last:
-            return Standing(world.now_ns, queue, queue, 1, world.now_ns if full else None)
+        if past is None or one.key in self._taken_from:
+            full_ns = world.now_ns if full else None
+            return Standing(world.now_ns, queue, queue, 1, full_ns, came(world, one))
         past.last, past.looks = queue, past.looks + 1
         past.full_ns = (past.full_ns or world.now_ns) if full else None
         return past
 
-    def _learn(self, world: World, queues: Mapping[Key, int]) -> None:
-        """How long each queue stood which is shorter now; gone listeners are forgotten."""
-        for key, past in self._standing.items():
-            if queues.get(key, past.last) < past.last:
-                pause_ns = world.now_ns - past.since_ns
-                self._pauses[key] = max(pause_ns, self._pauses.get(key, 0))
-        self._pauses = {key: pause for key, pause in self._pauses.items() if key in queues}
+    def _shrunk(self, world: World, listeners: Iterable[Flow]) -> set[Key]:
+        """Queues that became shorter, or to which more came than they grew by."""
+        found = ((one, self._standing.get(one.key)) for one in listeners)
+        return {
+            one.key
+            for one, past in found
+            if past is not None
+            and (one.unread_bytes < past.last or self._works_off(world, one, past))
+        }
+
+    def _works_off(self, world: World, one: Flow, past: Standing) -> bool:
+        """Whether so many were accepted that all which wait will be within a minute."""
+        now = came(world, one)
+        if past.came is None or now is None:
+            return False
+        grown = one.unread_bytes - past.first
+        taken = now - past.came - grown
+        if taken <= self._limits.unsure * max(grown, 0):
+            return False
+        return one.unread_bytes * (world.now_ns - past.since_ns) <= taken * self._limits.waits_ns
+
+    def _learn(self, world: World, listeners: Set[Key]) -> None:
+        """How long each queue stood from which one was taken; gone listeners are forgotten."""
+        for key in self._taken_from:
+            pause_ns = world.now_ns - self._standing[key].since_ns
+            self._pauses[key] = max(pause_ns, self._pauses.get(key, 0))
+        self._pauses = {key: pause for key, pause in self._pauses.items() if key in listeners}
 
     def _stands(self, world: World, listener: Flow, one: Standing) -> bool:
         if at_its_limit(world, listener):

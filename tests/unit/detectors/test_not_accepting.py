@@ -146,3 +146,36 @@ def test_a_maxconn_that_is_reached_is_no_fault() -> None:
     assert not at_haproxy(4, *GROWS, CurrConns="2000")
     (drifted,) = at_haproxy(4, *GROWS)
     assert "pid 100" in drifted.claim
+
+
+def served(*looks: tuple[int, int], others: Sequence[Flow] = ()) -> list[Finding]:
+    """At each look so many wait in the queue, and so many have come in all."""
+    detector, world = NotAccepting(nothing_known), table()
+    found: list[Finding] = []
+    for second, (length, born) in enumerate(looks):
+        row = make.target(
+            7, address=LISTENER.laddr, port=8000, pid=0, inbound=True, born=born, gone=born - length
+        )
+        scan = make.open_scan(make.at(second), queue(length), *others)
+        found = ask(detector, world, second, make.targets(make.at(second), row), scan)
+    return found
+
+
+def test_a_full_queue_that_is_served_is_an_overload() -> None:
+    assert not served(*((65, 100 + 5 * second) for second in range(30)))
+    (stuck,) = served(*((65, 100) for _ in range(30)))
+    assert "does not accept" in stuck.claim
+
+
+def test_one_that_grows_less_than_comes_is_served() -> None:
+    assert not served(*((1 + second, 5 * second) for second in range(30)))
+    assert served(*((1 + second, 1 + second) for second in range(30)))
+
+
+def test_who_takes_so_few_that_none_waits_for_it_does_not_accept() -> None:
+    assert served(*((65, 100 + second // 20) for second in range(30)))
+
+
+def test_connections_taken_by_another_listener_of_the_port_are_none_of_this() -> None:
+    other = queue(0, listener=LISTENER._replace(pid=701, inode=9, id=9))
+    assert served(*((65, 100 + 5 * second) for second in range(30)), others=[other])
