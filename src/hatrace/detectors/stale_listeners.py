@@ -45,7 +45,7 @@ def stale_listeners(world: World) -> Iterable[Stale]:
             cause = _why(world, process, one, holders, succeeded)
             if cause is not None:
                 inherited = any(other.pid != process.pid for other in current)
-                yield Stale(one, process, cause, _wanted(world, one), inherited)
+                yield Stale(one, process, cause, _wanted(world, one, process), inherited)
 
 
 def _why(
@@ -66,10 +66,11 @@ def _why(
 
 
 def _succeeded(world: World, listeners: Iterable[Flow]) -> set[int]:
-    """Processes without a master of whose addresses a later one of the same files has one."""
-    at: dict[tuple[bytes, int], list[Process]] = {}
+    """Processes without a master of whose addresses a later one of the same files has one; those
+    of another network (a container's) are others."""
+    at: dict[tuple[int, bytes, int], list[Process]] = {}
     for one in listeners:
-        found = at.setdefault((one.laddr, one.lport), [])
+        found = at.setdefault((one.netns, one.laddr, one.lport), [])
         found += [each for each in holding(world, one) if each.kind is Kind.STANDALONE]
     return {
         older.pid
@@ -87,12 +88,13 @@ def _is_command_socket(world: World, one: Flow) -> bool:
     return sample is not None and any(socket.path.endswith(ends) for socket in sample.sockets)
 
 
-def _wanted(world: World, one: Flow) -> bool:
-    """Whether the current configuration binds there."""
+def _wanted(world: World, one: Flow, holder: Process) -> bool:
+    """Whether the current configuration binds there, in the network of who holds it."""
     return any(
         bind.port == one.lport
         and (bind.address == one.laddr or is_unspecified(bind.address) or is_unspecified(one.laddr))
         for worker in current_workers(world)
+        if worker.netns == holder.netns
         if (configured := world.configured.get(worker.pid)) is not None
         for bind in configured.binds
     )

@@ -147,6 +147,28 @@ def test_two_instances_with_configurations_of_their_own_are_in_order() -> None:
     assert not any(ask(detector, world, second) for second in (2, 20, 60))
 
 
+def test_two_containers_with_the_same_files_and_ports_are_in_order() -> None:
+    files, other = ("/usr/local/etc/haproxy/haproxy.cfg",), 4_026_532_000
+    world = world_with(
+        (OLD, 6, make.listener_flow(pid=OLD)),
+        (make.WORKER, 7, make.listener_flow(netns=other)),
+    )
+    older = make.process(OLD, Kind.STANDALONE, started_ns=make.at(-900), config_files=files)
+    newer = make.process(kind=Kind.STANDALONE, config_files=files, netns=other)
+    world.apply(make.processes(make.at(1), older, newer))
+    detector = StaleBind(nothing_known)
+    assert not any(ask(detector, world, second) for second in (2, 20, 60))
+
+
+def test_what_another_container_binds_is_not_wanted_here() -> None:
+    mine, theirs = make.listener_flow(pid=OLD), make.listener_flow(netns=4_026_532_000)
+    world = world_with((OLD, 6, mine), (make.WORKER, 7, theirs))
+    old = make.process(OLD, Kind.OLD_WORKER, started_ns=make.at(-600))
+    world.apply(make.processes(make.at(1), old, make.process(netns=4_026_532_000)))
+    (finding,) = ask(StaleBind(nothing_known), world, 30)
+    assert "not in today's configuration" in finding.claim
+
+
 def test_a_listener_that_the_master_alone_holds_is_named() -> None:
     world = world_with((make.MASTER, 6, make.listener_flow(pid=make.MASTER, lport=81)))
     detector = StaleBind(nothing_known)
