@@ -92,7 +92,7 @@ class DrainSurvivor:
             subject=subject,
             severity=Severity.WARNING if one.old or one.born_per_s > 0 else Severity.NOTICE,
             confidence=Confidence.CERTAIN
-            if not one.old or one.out != "removed"
+            if not one.old or not one.elsewhere
             else Confidence.LIKELY,
             claim=survivor_words.claim(one),
             at_ns=world.now_ns,

@@ -8,6 +8,8 @@ from hatrace.model.topology import Kind, Process
 from hatrace.model.world import World
 
 CURRENT = (Kind.WORKER, Kind.STANDALONE)
+REPLACES = ("-sf", "-st")
+"""Options of a command line before the pids that a new process replaces."""
 LOADING_NS = 60_000_000_000
 """No configuration takes longer to load."""
 FIRST_NS = 10_000_000_000
@@ -29,17 +31,28 @@ def current_workers(world: World) -> list[Process]:
 def retired_ns(world: World, old: Process) -> int | None:
     """When its successor started: since then it is an old worker.
 
-    Workers of one master follow each other; a process without a master is followed by any
-    later one.  ``None``: no successor is known.
+    Workers of one master follow each other; a process without a master is followed by a later
+    one which names it after -sf, or reads the same files.  Another HAProxy of this host is no
+    successor.  ``None``: no successor is known.
     """
     later = [
         one.started_ns
         for one in world.processes.values()
         if one.kind is not Kind.MASTER
         and one.started_ns > old.started_ns
-        and (one.parent_pid == old.parent_pid or Kind.STANDALONE in (one.kind, old.kind))
+        and _same_haproxy(world, one, old)
     ]
     return min(later, default=None)
+
+
+def _same_haproxy(world: World, later: Process, old: Process) -> bool:
+    """Whether both are workers of one master, or processes one of which replaced the other."""
+    if later.kind is Kind.WORKER or master_of(world, old) is not None:
+        return later.parent_pid == old.parent_pid
+    words = later.command_line
+    replaced = next((words[at:] for at, word in enumerate(words) if word in REPLACES), ())
+    shared = not set(later.config_files).isdisjoint(old.config_files)
+    return str(old.container_pid or old.pid) in replaced or (shared and later.netns == old.netns)
 
 
 class Handovers:

@@ -7,20 +7,24 @@ from collections.abc import Iterable
 
 from hatrace.detectors import steps, words
 from hatrace.detectors.reloads import generation
-from hatrace.detectors.survivors import Survivor
+from hatrace.detectors.survivors import MOVED, REMOVED, Survivor
 from hatrace.model.event import Stream
 from hatrace.model.finding import Evidence, Step
 from hatrace.model.topology import Level
 from hatrace.model.world import World
 
+OUT = {
+    REMOVED: "it is removed from the configuration",
+    MOVED: "its address is another now",
+}
+
 
 def claim(one: Survivor) -> str:
-    why = "removed from the configuration" if one.out == "removed" else f"in {one.out}"
     return words.sentence(
         [
             f"{words.several(one.count, 'connection')} of {generation(one.process)} to"
             f" {one.label} ({one.endpoint}) {'is' if one.count == 1 else 'are'} open, although"
-            f" it is {why}",
+            f" {OUT.get(one.out, f'it is in {one.out}')}",
             f"new ones are still made: {words.rate(one.born_per_s)} per second"
             if one.born_per_s > 0
             else "",
@@ -41,6 +45,11 @@ def cause(one: Survivor) -> str:
             " the worker frees those); they go on until `timeout connect` and all `retries` are"
             " used up"
         )
+    if one.out == MOVED:
+        return (
+            "a server that is given another address (`set server addr`, a name that resolves to"
+            " another) takes new sessions there; those that were there go on until they end"
+        )
     return (
         "maintenance stops new sessions only; those that were there go on until they end, or"
         " until `shutdown sessions server`, which in no version reaches half-closed ones"
@@ -50,6 +59,9 @@ def cause(one: Survivor) -> str:
 def ruled_out(one: Survivor) -> Iterable[str]:
     if one.born_per_s <= 0:
         yield "new traffic: no connection was made to it since the last look"
+    if one.out == MOVED and not one.old:
+        yield "health checks: these go to its new address"
+        return
     yield "health checks: a server in maintenance is not checked, an old worker checks nothing"
 
 
@@ -100,9 +112,9 @@ def _sessions(world: World, one: Survivor) -> str:
 def next_steps(world: World, one: Survivor) -> Iterable[Step]:
     pid = one.process.pid
     yield Step("see them", steps.sockets_to(one.process, one.address, one.port))
-    if one.old or one.out == "removed":
+    if one.old or one.elsewhere:
         yield Step("see whose they are", _sessions(world, one))
-    if one.out != "removed":
+    if not one.elsewhere:
         yield from _end_sessions(world, one)
     if one.old:
         # An old worker refuses `shutdown sessions server`: "Proxy is disabled." (2.2 to 3.2).

@@ -20,6 +20,7 @@ from hatrace.model.world import World
 
 MOVING_NS = 5 * SECOND_NS
 """A connection on which a byte moved so lately is in use."""
+REMOVED, MOVED = "removed", "moved"
 MAPPED = 0
 """Port of a server whose sessions go to the port that the client asked for."""
 
@@ -33,7 +34,7 @@ class Survivor:
     address: bytes
     port: int
     out: str
-    """Why the server takes no traffic: its status, or ``removed``."""
+    """Why the server takes no traffic: its status, ``removed``, or ``moved`` to another address."""
     count: int
     preexisting: int
     born_per_s: float
@@ -46,6 +47,11 @@ class Survivor:
     @property
     def endpoint(self) -> str:
         return endpoint(self.address, self.port)
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether no server has that address any more."""
+        return self.out in (REMOVED, MOVED)
 
     @property
     def old(self) -> bool:
@@ -125,7 +131,7 @@ def _survivor(
         label=label,
         address=address,
         port=port,
-        out=(server.status or "MAINT") if server is not None else "removed",
+        out=(server.status or "MAINT") if server is not None else _why_none(world, label),
         count=count,
         preexisting=min(count, sum(row.adopted for row in rows)),
         born_per_s=sum(rates),
@@ -133,6 +139,13 @@ def _survivor(
         streams=streams,
         told=told is not None and told.complete,
     )
+
+
+def _why_none(world: World, label: str) -> str:
+    """Why no server has the address: one of that name has another now, or there is none."""
+    listed = (world.servers.get(worker.pid, ()) for worker in current_workers(world))
+    names = {server.label for servers in listed for server in servers}
+    return REMOVED if names.isdisjoint(label.split(", ")) else MOVED
 
 
 def _pools(world: World, process: Process, label: str) -> bool:

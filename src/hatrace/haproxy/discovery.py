@@ -60,6 +60,8 @@ class Finder:
         self._names = frozenset(name[:15] for name in names)
         self._pids = frozenset(pids)
         self._known: dict[Key, _Found] = {}
+        self._replaced: set[Key] = set()
+        """Those that a later process named after -sf: it may be gone before they are."""
         self._others: dict[int, int] = {}
         """When each pid that is no HAProxy was first seen."""
         self._full_ns = 0
@@ -138,7 +140,7 @@ class Finder:
             for pid in workers:
                 kinds[pid] = Kind.OLD_WORKER if pid in old else Kind.WORKER
         alone = [f for pid, f in found.items() if pid not in kinds and parents[pid] not in found]
-        replaced = _replaced(alone, alone, newest_only=False)
+        replaced = self._ever_replaced(alone)
         for each in alone:
             gone_by = each.stat.pid in replaced
             kinds[each.stat.pid] = Kind.OLD_WORKER if gone_by else Kind.STANDALONE
@@ -156,6 +158,13 @@ class Finder:
             )
             for pid in sorted(wanted)
         )
+
+    def _ever_replaced(self, alone: list[_Found]) -> set[int]:
+        """The pids of those without a master that were told to leave, now or before."""
+        now = _replaced(alone, alone, newest_only=False)
+        keys = {(each.stat.pid, each.stat.started_ticks) for each in alone}
+        self._replaced = {key for key in keys if key[0] in now or key in self._replaced}
+        return {pid for pid, _ in self._replaced}
 
     def _wanted(self, kinds: Mapping[int, Kind], parents: Mapping[int, int]) -> set[int]:
         if not self._pids:

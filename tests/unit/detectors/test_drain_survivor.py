@@ -108,6 +108,18 @@ def test_sessions_of_an_old_worker_to_a_removed_server_are_named() -> None:
     assert finding.subject == "be/s1 at 192.0.2.1:443"
 
 
+def test_a_server_that_was_given_another_address_is_in_service() -> None:
+    world = table(make.targets(make.at(0), make.data_target(open=3)))
+    world.apply(make.servers(make.at(0), make.server(address="192.0.2.7")))
+    detector = DrainSurvivor(nothing_known)
+    assert not ask(detector, world, 1)
+    (finding,) = ask(detector, world, 7)
+    assert finding.subject == "be/s1 at 192.0.2.1:443"
+    assert "are open, although its address is another now" in finding.claim
+    assert "removed" not in text_of(finding) and "maintenance" not in text_of(finding)
+    assert "shutdown sessions" not in text_of(finding), "those at its new address would end, too"
+
+
 def test_an_old_worker_is_waited_for_to_say_which_of_them_have_a_session() -> None:
     world = reloaded(make.server("s2", address="192.0.2.2", check_address="192.0.2.2"))
     world.apply(make.streams(make.at(0), pid=OLD, complete=False))

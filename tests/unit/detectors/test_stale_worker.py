@@ -87,6 +87,29 @@ def test_hard_stop_after_explains_them_until_it_is_past() -> None:
     assert "`hard-stop-after` is past" in finding.cause
 
 
+def test_another_haproxy_of_the_host_is_no_successor() -> None:
+    """It was started between an old process and the one which named that after -sf."""
+    world = table(
+        make.configured(make.at(0), pid=90, hard_stop_after_ms=40_000),
+        make.processes(
+            make.at(0),
+            make.process(90, Kind.OLD_WORKER, parent_pid=1, started_ns=make.at(-900)),
+            make.process(95, Kind.STANDALONE, parent_pid=1, config_files=("/b",)),
+            make.process(
+                99,
+                Kind.STANDALONE,
+                parent_pid=1,
+                started_ns=make.at(-2),
+                command_line=("haproxy", "-f", "/a", "-sf", "90"),
+            ),
+        ),
+    )
+    assert not ask(StaleWorker(nothing_known), world, 1)
+    assert not ask(StaleWorker(nothing_known), world, 40)
+    (finding,) = ask(StaleWorker(nothing_known), world, 50)
+    assert "`hard-stop-after` is past" in finding.cause
+
+
 def test_a_stopped_one_is_named_alone() -> None:
     (finding,) = ask(StaleWorker(nothing_known), reloaded(1, stopped=True), 1)
     assert finding.severity is Severity.WARNING

@@ -78,6 +78,17 @@ def test_generations_of_standalone_processes(tmp_path: Path) -> None:
     assert kinds == {first.pid: Kind.OLD_WORKER, second.pid: Kind.STANDALONE}
 
 
+def test_who_was_replaced_stays_old_when_its_successor_is_gone(tmp_path: Path) -> None:
+    """The third names the second only, as with `-sf $(cat pidfile)`."""
+    with running(tmp_path) as first:
+        time.sleep(2 / os.sysconf("SC_CLK_TCK"))
+        with running(tmp_path, "-sf", str(first.pid)) as second:
+            finder = Finder(pids=[first.pid, second.pid])
+            finder.scan()
+        kinds = {p.pid: p.kind for p in finder.scan()}
+    assert kinds == {first.pid: Kind.OLD_WORKER}
+
+
 def test_other_names_have_to_be_given(tmp_path: Path) -> None:
     with running(tmp_path, name="lb-edge") as started:
         assert started.pid not in {p.pid for p in Finder().scan()}
