@@ -28,6 +28,13 @@ def current_workers(world: World) -> list[Process]:
     return sorted(found, key=lambda one: (one.started_ns, one.pid))
 
 
+def current_of(world: World, one: Process) -> list[Process]:
+    """The current workers of its own HAProxy; of all, where none is known to be that."""
+    current = current_workers(world)
+    own = [each for each in current if each.pid == one.pid or same_haproxy(world, each, one)]
+    return own or current
+
+
 def retired_ns(world: World, old: Process) -> int | None:
     """When its successor started: since then it is an old worker.
 
@@ -40,12 +47,12 @@ def retired_ns(world: World, old: Process) -> int | None:
         for one in world.processes.values()
         if one.kind is not Kind.MASTER
         and one.started_ns > old.started_ns
-        and _same_haproxy(world, one, old)
+        and same_haproxy(world, one, old)
     ]
     return min(later, default=None)
 
 
-def _same_haproxy(world: World, later: Process, old: Process) -> bool:
+def same_haproxy(world: World, later: Process, old: Process) -> bool:
     """Whether both are workers of one master, or processes one of which replaced the other."""
     if later.kind is Kind.WORKER or master_of(world, old) is not None:
         return later.parent_pid == old.parent_pid

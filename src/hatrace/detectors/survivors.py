@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hatrace.detectors.growth import SECOND_NS
-from hatrace.detectors.reloads import CURRENT, current_workers, retired_ns
+from hatrace.detectors.reloads import CURRENT, current_of, retired_ns
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Role
 from hatrace.model.event import Stream, Target
@@ -69,32 +69,40 @@ class Survivor:
 
 def survivors(world: World) -> Iterable[Survivor]:
     """Open connections of any worker to servers that are out, in a stable order."""
-    current = {
-        (server.address, server.port): server
-        for worker in current_workers(world)
-        for server in world.servers.get(worker.pid, ())
-    }
-    if not current:
+    rows: dict[int, list[Target]] = {}
+    for row in world.targets.values():
+        if not row.inbound and row.open > 0 and row.pid in world.processes:
+            rows.setdefault(row.pid, []).append(row)
+    for pid in sorted(rows):
+        yield from _of_worker(world, world.processes[pid], rows[pid])
+
+
+def _of_worker(world: World, process: Process, rows: Iterable[Target]) -> Iterable[Survivor]:
+    """Those of one; which servers are out, the current workers of its own HAProxy say: another
+    one may go on to use them."""
+    servers = _listed(world, process)
+    if not servers:
         return
+    current = {(server.address, server.port): server for server in servers}
     taking = {
         (server.address, server.port)
-        for worker in current_workers(world)
-        for server in world.servers.get(worker.pid, ())
+        for server in servers
         if not (server.status or "").startswith("MAINT")
     }
-    rows: dict[tuple[int, bytes, int], list[Target]] = {}
-    for row in world.targets.values():
-        process = world.processes.get(row.pid)
-        if row.inbound or row.open <= 0 or process is None:
-            continue
-        if not taking.isdisjoint({(row.address, row.port), (row.address, MAPPED)}):
-            continue
-        rows.setdefault((row.pid, row.address, row.port), []).append(row)
-    for (pid, address, port), found in sorted(rows.items()):
-        process, server = world.processes[pid], current.get((address, port))
-        if server is None and not _was_server(world, found):
-            continue
-        yield from _survivor(world, process, server, found)
+    places: dict[tuple[bytes, int], list[Target]] = {}
+    for row in rows:
+        if taking.isdisjoint({(row.address, row.port), (row.address, MAPPED)}):
+            places.setdefault((row.address, row.port), []).append(row)
+    for place, found in sorted(places.items()):
+        server = current.get(place)
+        if server is not None or _was_server(world, found):
+            yield from _survivor(world, process, server, found)
+
+
+def _listed(world: World, process: Process) -> list[Server]:
+    """The servers of the current workers of its HAProxy."""
+    workers = current_of(world, process)
+    return [server for worker in workers for server in world.servers.get(worker.pid, ())]
 
 
 def _was_server(world: World, rows: Sequence[Target]) -> bool:
@@ -131,7 +139,7 @@ def _survivor(
         label=label,
         address=address,
         port=port,
-        out=(server.status or "MAINT") if server is not None else _why_none(world, label),
+        out=(server.status or "MAINT") if server is not None else _why_none(world, process, label),
         count=count,
         preexisting=min(count, sum(row.adopted for row in rows)),
         born_per_s=sum(rates),
@@ -141,10 +149,9 @@ def _survivor(
     )
 
 
-def _why_none(world: World, label: str) -> str:
+def _why_none(world: World, process: Process, label: str) -> str:
     """Why no server has the address: one of that name has another now, or there is none."""
-    listed = (world.servers.get(worker.pid, ()) for worker in current_workers(world))
-    names = {server.label for servers in listed for server in servers}
+    names = {server.label for server in _listed(world, process)}
     return REMOVED if names.isdisjoint(label.split(", ")) else MOVED
 
 

@@ -92,6 +92,21 @@ def test_an_address_that_another_server_serves_is_left_alone() -> None:
     assert not any(ask(detector, world, second) for second in (1, 10))
 
 
+def test_what_another_haproxy_goes_on_to_use_is_out_here_all_the_same() -> None:
+    both = (
+        make.process(make.MASTER, Kind.MASTER, parent_pid=1),
+        make.process(),
+        make.process(300, Kind.STANDALONE, parent_pid=1, config_files=("/other",)),
+    )
+    world = maintained(make.data_target(open=3), make.data_target(9, pid=300, open=2))
+    world.apply(make.processes(make.at(0), *both))
+    world.apply(make.servers(make.at(0), make.server("s2", backend="other"), pid=300))
+    detector = DrainSurvivor(nothing_known)
+    assert not ask(detector, world, 1)
+    (finding,) = ask(detector, world, 7)
+    assert "3 connections of worker pid 100 to be/s1" in finding.claim
+
+
 def test_sessions_of_an_old_worker_to_a_disabled_server_are_a_warning() -> None:
     world = reloaded(make.server(status="MAINT"))
     (finding,) = ask(DrainSurvivor(nothing_known), world, 1)
