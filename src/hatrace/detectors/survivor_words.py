@@ -122,8 +122,9 @@ def next_steps(world: World, one: Survivor) -> Iterable[Step]:
         yield Step("for the next time: `hard-stop-after` in the global section")
     again = "; HAProxy tries again, up to `retries` times" if one.connecting else ""
     yield Step(
-        f"destroy the sockets in the kernel (needs CONFIG_INET_DIAG_DESTROY){again}",
-        steps.inside(one.process, f"ss -tK dst {one.endpoint}"),
+        "destroy this worker's sockets to it in the kernel (needs CONFIG_INET_DIAG_DESTROY; others"
+        f" may have that address in use){again}",
+        f"hatrace close --pid {pid} --dst {shlex.quote(one.endpoint)}",
     )
 
 

@@ -10,6 +10,7 @@ refuses; every socket with that local port, and who holds it.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -24,6 +25,8 @@ from hatrace.model.flow import State
 from hatrace.model.topology import Process, TakenPort
 from hatrace.model.world import World
 
+NAMED = 3
+"""So many connections are given a command each."""
 FIRST_NS = 2_000_000_000
 """What is found so early was there before hatrace."""
 RANGE = "net.ipv4.ip_local_port_range"
@@ -121,10 +124,11 @@ def _evidence(one: TakenPort) -> Evidence:
 def _next_steps(world: World, worker: Process, taken: Sequence[TakenPort]) -> Iterable[Step]:
     port = taken[0].bind.port
     yield Step("see it", steps.sockets_at(worker, port))
-    if any(one.state != State.TIME_WAIT for one in taken):
+    for one in [one for one in taken if one.state != State.TIME_WAIT][:NAMED]:
+        ends = f"src {_end(one.local, port)} dst {_end(one.remote, one.remote_port)}"
         yield Step(
             "end that connection, with its session (needs CONFIG_INET_DIAG_DESTROY)",
-            steps.inside(worker, f"ss -tK sport = :{port}"),
+            steps.inside(worker, f"ss -tK {ends}"),
         )
     now = steps.inside(worker, f"sysctl -n {RESERVED}")
     more = steps.inside(worker, f"sysctl -w {RESERVED}=${{R:+$R,}}{port}")
@@ -134,6 +138,11 @@ def _next_steps(world: World, worker: Process, taken: Sequence[TakenPort]) -> It
     )
     yield Step("then reload", steps.reload(world, worker.pid))
     yield Step("or bind a port outside the range", steps.inside(worker, f"sysctl {RANGE}"))
+
+
+def _end(address: bytes, port: int) -> str:
+    """As `ss` takes it; nothing else at this port is meant: sessions that were accepted there."""
+    return shlex.quote(endpoint(address, port))
 
 
 def _outside(world: World, one: TakenPort) -> str:

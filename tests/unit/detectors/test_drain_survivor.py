@@ -105,6 +105,7 @@ def test_what_another_haproxy_goes_on_to_use_is_out_here_all_the_same() -> None:
     assert not ask(detector, world, 1)
     (finding,) = ask(detector, world, 7)
     assert "3 connections of worker pid 100 to be/s1" in finding.claim
+    assert "hatrace close --pid 100 --dst 192.0.2.1:443" in text_of(finding)
 
 
 def test_sessions_of_an_old_worker_to_a_disabled_server_are_a_warning() -> None:

@@ -202,7 +202,7 @@ def test_a_source_port_that_a_bind_wants_is_the_third_cause() -> None:
     assert finding.preexisting == 1
     (socket,) = finding.evidence
     assert (socket.pid, socket.fd, socket.state) == (100, 14, "ESTABLISHED")
-    assert "ss -tK sport = :44201" in text_of(finding)
+    assert "ss -tK src 192.0.2.100:44201 dst 192.0.2.1:443" in text_of(finding)
 
 
 def test_before_the_reload_it_is_a_notice() -> None:
