@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
+from hatrace.detectors.slots import limit_of
 from hatrace.model.address import is_unspecified
 from hatrace.model.attribution import Role
 from hatrace.model.event import Target
 from hatrace.model.flow import Flow, State
-from hatrace.model.topology import Bind, Server
+from hatrace.model.topology import Bind, CommandSocket, Server
 from hatrace.model.world import World
 
 TIMED_OUT = ("L4TOUT", "L6TOUT", "L7TOUT")
@@ -64,6 +65,23 @@ def _reaches(row: Target, one: Flow) -> bool:
     """Whether the connections of these totals are the listener's."""
     there = row.inbound and (row.netns, row.port) == (one.netns, one.lport)
     return there and (row.address == one.laddr or is_unspecified(one.laddr))
+
+
+def command_socket(world: World, one: Flow) -> CommandSocket | None:
+    """The command-line socket, at a TCP address, that this listener is."""
+    sample = world.command_sockets
+    known = sample.sockets if sample is not None else ()
+    return next((socket for socket in known if socket.path.endswith(f":{one.lport}")), None)
+
+
+def slots_taken(world: World, one: Flow) -> CommandSocket | None:
+    """The command-line socket that this is, if it serves as many connections as it may."""
+    socket = command_socket(world, one)
+    known = came(world, one)
+    if socket is None or known is None or is_stopped(world, one.pid):
+        return None
+    held = sum(row.open for row in world.targets.values() if _reaches(row, one))
+    return socket if held - one.unread_bytes >= limit_of(socket) else None
 
 
 def _is(bind: Bind, one: Flow) -> bool:

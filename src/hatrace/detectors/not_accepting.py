@@ -21,10 +21,11 @@ from hatrace.detectors import forecast, steps, words
 from hatrace.detectors.caveats import caveat
 from hatrace.detectors.growth import SECOND_NS
 from hatrace.detectors.known import Known, named
-from hatrace.detectors.listeners import at_its_limit, came, checks_of, gave_no_answer
+from hatrace.detectors.listeners import at_its_limit, came, checks_of, gave_no_answer, slots_taken
 from hatrace.detectors.memory import Memory
 from hatrace.detectors.quotes import quotes
 from hatrace.detectors.reloads import owner
+from hatrace.detectors.slots import limit_of, name_of
 from hatrace.model.address import endpoint
 from hatrace.model.finding import Confidence, Evidence, Finding, Growth, Severity, Step
 from hatrace.model.flow import Flow, State
@@ -228,6 +229,13 @@ def _cause(world: World, one: Flow) -> str:
     process = world.processes.get(one.pid)
     if process is not None and process.stopped:
         return f"pid {one.pid} is stopped by a signal or a debugger"
+    socket = slots_taken(world, one)
+    if socket is not None:
+        timeout = "without a timeout" if socket.master else "each up to `stats timeout`"
+        return (
+            f"all {limit_of(socket)} slots of the {name_of(socket)} are taken, {timeout}: its"
+            " clients hold their connections, and the next ones wait"
+        )
     return (
         "nobody takes connections from the queue: the process is stuck or busy with something"
         " else, its acceptors have ended, or it has no fd left"
@@ -285,5 +293,8 @@ def _next_steps(world: World, one: Flow) -> Iterable[Step]:
     )
     if process is not None and process.stopped:
         yield Step("let it run again", f"kill -CONT {one.pid}")
+    elif slots_taken(world, one) is not None:
+        yield Step("see who holds them", steps.sockets_at(process, one.lport))
+        yield Step("end those clients: the slots are free when they close")
     else:
         yield Step("see what it does", f"timeout 5 strace -f -p {one.pid} -e trace=accept,accept4")

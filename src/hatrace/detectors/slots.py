@@ -67,14 +67,22 @@ class Service:
 
     @property
     def limit(self) -> int:
-        if self.socket.limit is not None:
-            return self.socket.limit
-        return MASTER_SLOTS if self.socket.master else DEFAULT_SLOTS
+        return limit_of(self.socket)
 
     @property
     def name(self) -> str:
-        kind = "master socket" if self.socket.master else "stats socket"
-        return f"{kind} {self.socket.path}"
+        return name_of(self.socket)
+
+
+def limit_of(socket: CommandSocket) -> int:
+    """Connections it serves at once."""
+    if socket.limit is not None:
+        return socket.limit
+    return MASTER_SLOTS if socket.master else DEFAULT_SLOTS
+
+
+def name_of(socket: CommandSocket) -> str:
+    return f"{'master' if socket.master else 'stats'} socket {socket.path}"
 
 
 class SlotBook:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from hatrace.detectors.listeners import command_socket
 from hatrace.detectors.reloads import CURRENT, current_workers, holding
 from hatrace.model.address import is_unspecified
 from hatrace.model.flow import Flow, State
@@ -58,7 +59,7 @@ def _why(
     if process.kind is Kind.OLD_WORKER:
         return Cause.OLD
     if process.kind is Kind.MASTER:
-        alone = len(holders) == 1 and not _is_command_socket(world, one)
+        alone = len(holders) == 1 and command_socket(world, one) is None
         return Cause.MASTER if alone and current_workers(world) else None
     if process.pid in succeeded:
         return Cause.GENERATION
@@ -79,13 +80,6 @@ def _succeeded(world: World, listeners: Iterable[Flow]) -> set[int]:
         for later in found
         if later.started_ns > older.started_ns and set(later.config_files) & set(older.config_files)
     }
-
-
-def _is_command_socket(world: World, one: Flow) -> bool:
-    """A TCP address of -S belongs to the master."""
-    sample = world.command_sockets
-    ends = (f":{one.lport}",)
-    return sample is not None and any(socket.path.endswith(ends) for socket in sample.sockets)
 
 
 def _wanted(world: World, one: Flow, holder: Process) -> bool:

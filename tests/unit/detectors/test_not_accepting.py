@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from hatrace.detectors.not_accepting import NotAccepting
 from hatrace.flows.table import Table
+from hatrace.model.event import CommandSockets
 from hatrace.model.finding import Confidence, Finding, KnownBug, Severity
 from hatrace.model.flow import Flow
 from hatrace.model.topology import Bind
@@ -179,3 +180,16 @@ def test_who_takes_so_few_that_none_waits_for_it_does_not_accept() -> None:
 def test_connections_taken_by_another_listener_of_the_port_are_none_of_this() -> None:
     other = queue(0, listener=LISTENER._replace(pid=701, inode=9, id=9))
     assert served(*((65, 100 + 5 * second) for second in range(30)), others=[other])
+
+
+def test_the_slots_of_a_command_line_socket_over_tcp_are_the_cause() -> None:
+    socket = make.master_socket(path="192.0.2.1:8000", inode=None)
+    known = CommandSockets(make.at(0), (socket,), (), (), {})
+    world, detector = table(known), NotAccepting(nothing_known)
+    found: list[Finding] = []
+    for second in range(20):
+        row = make.target(7, address=LISTENER.laddr, port=8000, pid=0, inbound=True, open=14)
+        events = make.targets(make.at(second), row), make.open_scan(make.at(second), queue(4))
+        found = ask(detector, world, second, *events)
+    assert "all 10 slots of the master socket 192.0.2.1:8000 are taken" in found[0].cause
+    assert "stuck" not in text_of(found[0]) and "strace" not in text_of(found[0])
