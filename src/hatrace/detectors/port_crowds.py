@@ -6,13 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from hatrace.model.address import endpoint, printable
+from hatrace.model.address import endpoint, is_unspecified, printable
 from hatrace.model.event import HostCounters, Target
 from hatrace.model.topology import Server
 from hatrace.model.world import World
 
 Remote = tuple[int, bytes, int]
 """Network namespace, address, port."""
+DEFAULT = b""
+"""The source address that the kernel chooses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Crowd:
     waiting: int
     """In TIME_WAIT."""
     ports: int
-    """How many there are."""
+    """How many there are, of all source addresses (`source`) together."""
     pid: int
     """Who has most of them, or else a HAProxy that has a server there."""
     label: str
@@ -62,14 +64,34 @@ def crowds(world: World) -> Iterable[Crowd]:
         host = network(world, remote[0])
         if host is None or host.port_low is None or host.port_high is None:
             continue
-        ports, waiting = host.port_high - host.port_low + 1, _waiting(world, host, remote)
-        if rows := found.get(remote):
+        rows = found.get(remote, [])
+        pids = {row.pid for row in rows} or {servers[remote][0]}
+        sources = {one for pid in pids for one in _sources(world, pid, remote)}
+        if any(is_unspecified(one) for one in sources - {DEFAULT}):
+            continue
+        ports = (host.port_high - host.port_low + 1) * len(sources)
+        waiting = _waiting(world, host, remote)
+        if rows:
             taking = tuple(row for row in rows if row.open) or tuple(rows[:1])
             label = world.target_attribution(taking[0]).label
             yield Crowd(remote, taking, waiting, ports, taking[0].pid, label)
         else:
             pid, server = servers[remote]
             yield Crowd(remote, (), waiting, ports, pid, server.label)
+
+
+def _sources(world: World, pid: int, remote: Remote) -> set[bytes]:
+    """The addresses from which a process connects there: each has all ports for itself."""
+    configured = world.configured.get(pid)
+    endpoints = configured.endpoints if configured is not None else ()
+    own = {one.name: one.address for one in endpoints if one.kind == "source"}
+    there = [one for one in world.servers.get(pid, ()) if own and _goes_to(one, remote)]
+    return {own.get(one.label, DEFAULT) for one in there} or {DEFAULT}
+
+
+def _goes_to(server: Server, remote: Remote) -> bool:
+    pairs = (server.address, server.port), (server.check_address, server.check_port)
+    return remote[1:] in pairs
 
 
 def _crowded_servers(world: World) -> dict[Remote, tuple[int, Server]]:

@@ -241,6 +241,8 @@ class _Reader:
                 self._bind(proxy.name, text, proxy.mode, min(limits, default=None))
         result.binds = tuple(dict.fromkeys(self._binds))
         result.timeouts = _longest(self._proxies)
+        sources = chain.from_iterable(proxy.sources() for proxy in self._proxies)
+        self._endpoints += [Endpoint("source", label, address, 0) for label, address in sources]
         result.endpoints = tuple(self._endpoints)
         result.options = tuple(dict.fromkeys((*self._options, *self._proxy_options())))
         result.sockets = tuple(

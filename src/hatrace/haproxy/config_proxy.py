@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hatrace.haproxy.config_words import Address, milliseconds, number, word_set
+from hatrace.model.address import UNSPECIFIED
 from hatrace.model.setup import Place
 from hatrace.model.topology import CheckSettings
 
@@ -31,14 +32,16 @@ TELLING = word_set(
 
 TIMES = frozenset(("inter", "fastinter", "downinter", "agent-inter"))
 FLAGS = word_set("check agent-check backup check-reuse-pool disabled ssl check-ssl")
-VALUES = word_set("port addr agent-port agent-addr check-proto rise fall socks4 track")
+VALUES = word_set(
+    "port addr agent-port agent-addr check-proto rise fall socks4 source track usesrc"
+)
 ONE_MORE = word_set(
     "alpn ca-file check-alpn check-sni ciphers ciphersuites cookie crl-file crt error-limit"
     " id init-addr init-state log-bufsize log-proto max-reuse maxconn maxqueue minconn namespace"
     " observe on-error on-marked-down on-marked-up pool-conn-name pool-low-conn pool-max-conn"
     " pool-purge-delay proto redir resolve-net resolve-opts resolve-prefer resolvers"
-    " slowstart sni source ssl-max-ver ssl-min-ver tcp-ut verify verifyhost weight"
-    " ws agent-send usesrc check-pool-conn-name"
+    " slowstart sni ssl-max-ver ssl-min-ver tcp-ut verify verifyhost weight"
+    " ws agent-send check-pool-conn-name"
 )
 """Words of a server that take one value, which must not be mistaken for a word of its own."""
 
@@ -97,6 +100,7 @@ class Proxy:
         self.options: set[str] = set(parent.options) if parent else set()
         self._check: str | None = parent._check if parent else "tcp"
         self._default: Params = dict(parent._default) if parent else {}
+        self._source: Params = dict(parent._source) if parent else {}
         self._servers: dict[str, tuple[str, Params]] = {}
         self._address = address
 
@@ -131,6 +135,8 @@ class Proxy:
             for name in _template(rest[0], rest[1]):
                 self._servers[name] = rest[2], params
                 self.server_places[name] = place
+        elif word == "source":
+            self._source = _parameters(words, {})
         elif word == "healthcheck":
             self._check = None
         elif word == "http-reuse" and rest:
@@ -165,6 +171,17 @@ class Proxy:
                 self.options.add("socks4")
             found[f"{self.name}/{name}"] = self._server(self._address(text), params)
         return found
+
+    def sources(self) -> Iterator[tuple[str, bytes]]:
+        """Servers by ``backend/server`` whose connections come from an address of their own, and
+        that; unspecified where it is their clients' (`usesrc`) or cannot be read."""
+        for name, (_, params) in self._servers.items():
+            own = params if "source" in params else self._source
+            where = self._address(own["source"]) if "source" in own else None
+            known = where is not None and where.host is not None and "usesrc" not in own
+            if "source" in own:
+                host = where.host if where is not None and known else None
+                yield f"{self.name}/{name}", host or UNSPECIFIED
 
     def lines(self) -> dict[str, tuple[str, Params]]:
         """Its servers by name: the address as it stands there, and their words."""

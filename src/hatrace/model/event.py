@@ -236,7 +236,7 @@ class Configured:
     """Settings that change what leaks: ``-dZ``, ``tune.disable-zero-copy-forwarding``,
     ``check-reuse-pool`` ..."""
     endpoints: tuple[Endpoint, ...] = ()
-    """Peers, nameservers and log rings it connects to."""
+    """Peers, nameservers and log rings it connects to; source addresses of its servers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,8 +146,9 @@ class Bind:
 class Endpoint:
     """What a worker connects to by TCP that is no server of a backend, from the configuration.
 
-    ``kind``: ``peers``, ``resolver`` (`nameserver tcp@`) or ``log`` (`ring` servers);
-    ``name`` as configured: ``section/name``.
+    ``kind``: ``peers``, ``resolver`` (`nameserver tcp@`) or ``log`` (`ring` servers); or
+    ``source``: where the connections to a server come from, port 0, the address unspecified where
+    that is not known.  ``name`` as configured: ``section/name``.
     """
 
     kind: str

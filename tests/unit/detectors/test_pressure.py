@@ -8,6 +8,7 @@ from hatrace.flows.table import Table
 from hatrace.model.event import TimeWaits
 from hatrace.model.finding import Severity
 from hatrace.model.flow import State
+from hatrace.model.topology import Endpoint
 from tests import factories as make
 from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
 
@@ -32,6 +33,20 @@ def test_ports_of_several_processes_to_one_address_add_up() -> None:
     (finding,) = ask(PortPressure(nothing_known), world, 1, make.targets(make.at(1), *rows))
     assert finding.severity is Severity.CRITICAL
     assert [one.pid for one in finding.evidence] == [101, 100]
+
+
+def test_each_source_address_has_ports_of_its_own() -> None:
+    world = table(make.host(make.at(0), port_low=40_000, port_high=40_099))
+    world.apply(make.servers(make.at(0), make.server("s1"), make.server("s2")))
+    sources = [Endpoint("source", f"be/s{n}", make.address(f"192.0.2.20{n}"), 0) for n in (1, 2)]
+    world.apply(make.configured(make.at(0), endpoints=tuple(sources)))
+    detector = PortPressure(nothing_known)
+    assert not ask(detector, world, 1, make.targets(make.at(1), make.data_target(open=110)))
+    (finding,) = ask(detector, world, 2, make.targets(make.at(2), make.data_target(open=190)))
+    assert "190 of 200 source ports" in finding.claim
+    clients = Endpoint("source", "be/s1", make.address("0.0.0.0"), 0)
+    world.apply(make.configured(make.at(3), endpoints=(clients,)))
+    assert not ask(detector, world, 3)
 
 
 def test_clients_take_no_ports_of_ours() -> None:

@@ -178,6 +178,25 @@ def test_binds_of_all_kinds(tmp_path: Path) -> None:
     assert Endpoint("peers", "q/other", packed("192.0.2.1"), 10003) in found.endpoints
 
 
+def test_source_addresses_of_servers(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        """
+        defaults
+            source 192.0.2.7
+        backend be
+            server s1 192.0.2.1:80 source 192.0.2.8:1024-2000 check
+            server s2 192.0.2.1:80 source 0.0.0.0 usesrc clientip
+            server s3 192.0.2.1:80
+        """,
+    )
+    assert found.endpoints == (
+        Endpoint("source", "be/s1", packed("192.0.2.8"), 0),
+        Endpoint("source", "be/s2", UNSPECIFIED, 0),
+        Endpoint("source", "be/s3", packed("192.0.2.7"), 0),
+    )
+
+
 def test_endpoints_which_are_no_servers(tmp_path: Path) -> None:
     found = read(
         tmp_path,
