@@ -280,7 +280,7 @@ def _longest(proxies: Iterable[Proxy]) -> Timeouts:
     """The longest of each timeout over all proxies; 0 means none, so it says nothing."""
     longest: dict[str, int] = {}
     for proxy in proxies:
-        for name, value in proxy.timeouts.items():
+        for name, value in (*proxy.timeouts.items(), *proxy.set_timeouts):
             key = f"{name.replace('-', '_')}_ms"
             if value:
                 longest[key] = max(value, longest.get(key, 0))

@@ -97,6 +97,8 @@ class Proxy:
         self.dialogue: bool = parent.dialogue if parent else False
         self.mode: str = parent.mode if parent else "tcp"
         self.timeouts: dict[str, int] = dict(parent.timeouts) if parent else {}
+        self.set_timeouts: list[tuple[str, int]] = []
+        """By rules (`http-request set-timeout`), in place of those above for some sessions."""
         self.options: set[str] = set(parent.options) if parent else set()
         self._check: str | None = parent._check if parent else "tcp"
         self._default: Params = dict(parent._default) if parent else {}
@@ -146,6 +148,9 @@ class Proxy:
         elif word in ("tcp-check", "http-check") and rest[:1] == ["connect"]:
             if ELSEWHERE.intersection(rest):
                 self.options.add("check connect elsewhere")
+        elif "set-timeout" in words[:-2]:
+            name, text = words[words.index("set-timeout") + 1 :][:2]
+            self.set_timeouts.append((name, milliseconds(text) or 0))
         elif DESTINATIONS.intersection(words):
             self.options.add("set-dst")
 

@@ -178,6 +178,22 @@ def test_binds_of_all_kinds(tmp_path: Path) -> None:
     assert Endpoint("peers", "q/other", packed("192.0.2.1"), 10003) in found.endpoints
 
 
+def test_timeouts_that_rules_set_are_waited_for_too(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        """
+        backend be
+            timeout server 5s
+            timeout tunnel 2h
+            http-request set-timeout server 1h if { path /slow }
+            http-request set-timeout tunnel 1m
+            http-request set-timeout server req.hdr(t)
+            http-request set-timeout
+        """,
+    )
+    assert (found.timeouts.server_ms, found.timeouts.tunnel_ms) == (3_600_000, 7_200_000)
+
+
 def test_source_addresses_of_servers(tmp_path: Path) -> None:
     found = read(
         tmp_path,
