@@ -66,15 +66,40 @@ static inline struct flow *owned_flow(u64 sk)
 	return NULL;
 }
 
-/*
- * fexit of accept() may come before the end of the handshake is told, on another CPU: the same
- * child, whose owner is known already, or has even let go of it.  (The other rungs hook it where
- * it waits for that.)
- */
-static inline int accepted_before(struct flow *old, struct flow *f)
+static inline int same_ends(struct flow *a, struct flow *b)
 {
-	return f->flags & FLOW_ACCEPTED && !(f->flags & FLOW_OWNED) && old->flags & FLOW_ACCEPTED &&
-	       old->flags & FLOW_OWNED && old->rport == f->rport && f->born_ns <= old->born_ns;
+	u64 *one = (u64 *)a->laddr, *other = (u64 *)b->laddr; /* raddr follows */
+
+	return a->lport == b->lport && a->rport == b->rport && one[0] == other[0] &&
+	       one[1] == other[1] && one[2] == other[2] && one[3] == other[3];
+}
+
+/* Of one child, the hooks of its handshake and of its accept() are no further apart. */
+#define AT_ONCE_NS 100000000ULL
+
+/*
+ * fexit of accept() and the end of the handshake may be told at once on two CPUs, in either
+ * order: the same child, whose owner one of them knows.  (The other rungs hook accept() where it
+ * waits for the handshake.)
+ */
+static inline int same_child(struct flow *old, struct flow *f)
+{
+	if (!(old->flags & f->flags & FLOW_ACCEPTED) || !((old->flags ^ f->flags) & FLOW_OWNED) ||
+	    !same_ends(old, f))
+		return 0;
+	if (old->gone_ns) /* its handshake is told after its end: a later child's is later */
+		return !(f->flags & FLOW_OWNED) && f->born_ns <= old->gone_ns;
+	return f->born_ns - old->born_ns + AT_ONCE_NS < 2 * AT_ONCE_NS;
+}
+
+/* What the later one adds. */
+static inline void merge(struct flow *old, struct flow *f)
+{
+	if (!(f->flags & FLOW_OWNED))
+		return;
+	old->pid = f->pid;
+	__builtin_memcpy(old->comm, f->comm, sizeof(old->comm));
+	old->flags |= FLOW_OWNED;
 }
 
 /*
@@ -98,8 +123,12 @@ static inline void insert(u64 sk, struct flow *f)
 			l->flows_full++;
 		return;
 	}
-	if (accepted_before(old, f))
+	if (old->gone_ns == BEING_WRITTEN)
+		return; /* on another CPU, of the same child */
+	if (same_child(old, f)) {
+		merge(old, f);
 		return;
+	}
 	if (!old->gone_ns && !old->released_ns && !(f->flags & FLOW_ACCEPTED)) {
 		f->born_ns = old->born_ns;
 		f->flags |= old->flags & FLOW_ADOPTED;

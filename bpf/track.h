@@ -70,14 +70,6 @@ static inline int may_be_child(u64 sk)
 	return listened_on(PEEK((struct sock *)sk, __sk_common.skc_num));
 }
 
-/* fexit of accept() and the end of the handshake, at once on two CPUs: it is no missed child. */
-static inline int told_meanwhile(struct flow *place, struct flow *f)
-{
-	if (place->gone_ns)
-		return place->gone_ns == BEING_WRITTEN;
-	return place->flags & FLOW_ACCEPTED && !(place->flags & FLOW_OWNED) && place->rport == f->rport;
-}
-
 /*
  * A child whose handshake no hook saw: born when it is accepted; with FLOW_ADOPTED it was not
  * seen then, either, and its times are unknown.  Where there was no room for it, that was
@@ -87,18 +79,12 @@ static inline void missed_child(struct config *c, u64 key, u32 tgid, u16 flags)
 {
 	struct sock *sk = (struct sock *)key;
 	struct net *net = PEEK(sk, __sk_common.skc_net.net);
-	struct flow *place = map_get(MAP(MAP_FLOWS), &key);
 	struct flow f = {};
 
 	f.lport = PEEK(sk, __sk_common.skc_num);
 	f.rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
 	if (!f.rport || !in_scope(c, tgid))
 		return;
-	if (place && told_meanwhile(place, &f)) {
-		if (place->gone_ns != BEING_WRITTEN)
-			own(place, tgid);
-		return;
-	}
 	f.id = key;
 	f.born_ns = now_ns();
 	f.family = PEEK(sk, __sk_common.skc_family);
@@ -109,7 +95,7 @@ static inline void missed_child(struct config *c, u64 key, u32 tgid, u16 flags)
 	own(&f, tgid);
 	if (!(flags & FLOW_ADOPTED))
 		f.established_ns = f.born_ns;
-	if (place)
+	if (map_get(MAP(MAP_FLOWS), &key))
 		insert(key, &f);
 	else if (!map_set(MAP(MAP_FLOWS), &key, &f, NEW_ONLY))
 		look_at(key);
