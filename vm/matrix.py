@@ -16,8 +16,13 @@ from vm.table import page
 PAGE = images.TOP / "docs/kernels.md"
 
 LADDER = "tests/kernel/test_ladder.py"
-TABLE = "tests/kernel/test_rungs.py tests/kernel/test_calm.py"
+TABLE = " ".join(
+    f"tests/kernel/{name}.py"
+    for name in ("test_rungs", "test_calm", "test_adopted", "test_connects")
+)
 """What each rung sees, and what a scan passes over."""
+INTERRUPTED = "tests/kernel/test_interrupted.py"
+"""It takes two CPUs, and under emulation its time."""
 COMMAND = """\
 export CI=true HATRACE_RUNGS={rungs}
 python3 -m vm.facts >/out/facts.json
@@ -34,7 +39,8 @@ def run(kernels: Sequence[Kernel], write: bool, jobs: int) -> int:
     The page has the latest outcome of every kernel, of this run or of an earlier one.
     """
     with _workers(jobs) as pool:
-        boots = [pool.submit(_boot, kernel, EVERY_RUNG, f"{LADDER} {TABLE}") for kernel in kernels]
+        everything = f"{LADDER} {TABLE} {INTERRUPTED}"
+        boots = [pool.submit(_boot, kernel, EVERY_RUNG, everything, cpus=2) for kernel in kernels]
         boots += [pool.submit(_boot, kernel, "none", LADDER, LOCKDOWN) for kernel in kernels]
         outcomes = [boot.result() for boot in boots]
     text = page(list(outcome.kept("")), list(outcome.kept(LOCKDOWN)))
@@ -68,13 +74,17 @@ def _code(outcomes: Sequence[Outcome]) -> int:
     return 1 if any(each.code for each in outcomes) else 0
 
 
-def _boot(kernel: Kernel, rungs: str, tests: str, append: str = "", keep: bool = True) -> Outcome:
+def _boot(
+    kernel: Kernel, rungs: str, tests: str, append: str = "", keep: bool = True, cpus: int = 1
+) -> Outcome:
     """``rungs``: what must work there; the tests hold it against what does."""
     images.say(f"kernel {kernel.name} {append}".rstrip())
     with tempfile.TemporaryDirectory() as name:
         out = Path(name)
         command = COMMAND.format(rungs=rungs, tests=tests)
-        order = machine.Order(kernel, command, out=out, append=append, limit_s=1800, capture=True)
+        order = machine.Order(
+            kernel, command, out=out, append=append, limit_s=1800, capture=True, cpus=cpus
+        )
         result = machine.run(order)
         found = outcome.of(kernel, result, out)
     images.say(
