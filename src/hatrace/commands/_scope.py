@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hatrace.haproxy import procfs
 from hatrace.kernel.preflight import cgroup_mount, why_no_cgroup
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.sockets.members import members as sockets_members
+from hatrace.sockets.members import with_children
 
 
 def settled(scope: Scope) -> Scope:
@@ -57,16 +57,8 @@ def pids_of(scope: Scope) -> frozenset[int]:
 
 def _descendants(pids: frozenset[int]) -> frozenset[int]:
     """The processes that are alive among these, and all their children."""
-    found = {pid for pid in pids if Path(f"/proc/{pid}").exists()}
-    ahead = list(found)
-    while ahead:
-        with contextlib.suppress(OSError):
-            children = Path(f"/proc/{ahead[-1]}/task/{ahead[-1]}/children").read_text().split()
-            ahead[-1:] = [pid for pid in map(int, children) if pid not in found]
-            found.update(map(int, children))
-            continue
-        ahead.pop()
-    return frozenset(found)
+    alive = (pid for pid in pids if Path(f"/proc/{pid}").exists())
+    return frozenset(with_children(alive))
 
 
 def nobody(scope: Scope) -> EnvironmentLacks:

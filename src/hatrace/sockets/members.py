@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -38,14 +39,29 @@ def with_children(pids: Iterable[int]) -> set[int]:
 
 
 def _children(pid: int) -> list[int]:
-    """Of any of its threads."""
-    found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            found += map(int, path.read_text().split())
-        except OSError:
-            continue
-    return found
+    """Of any of its threads: 7 us for each, asked each second."""
+    found = b""
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 - asked often
+    except OSError:
+        return []
+    for thread in threads:
+        found += _read(f"/proc/{pid}/task/{thread}/children")
+    return [int(child) for child in found.split()]
+
+
+def _read(path: str) -> bytes:
+    """All of a file; nothing if it is gone."""
+    try:
+        file = os.open(path, os.O_RDONLY)
+    except OSError:
+        return b""
+    try:
+        return b"".join(iter(lambda: os.read(file, 1 << 16), b""))
+    except OSError:
+        return b""
+    finally:
+        os.close(file)
 
 
 def _of_cgroup(folder: Path) -> set[int]:

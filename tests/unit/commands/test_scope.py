@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,6 +52,28 @@ def test_a_pid_and_all_that_descends_from_it(family: frozenset[int]) -> None:
     assert members(of(ScopeKind.PID, str(min(family))), NONE) >= family
     assert members(of(ScopeKind.PID, GONE), NONE) == NONE
     assert members(of(ScopeKind.PID, GONE), frozenset({5})) == {5}, "its HAProxy's new workers"
+
+
+def test_children_of_any_thread() -> None:
+    """As a process manager's, or a program's that runs its health checks beside."""
+    started: list[subprocess.Popen[bytes]] = []
+    over = threading.Event()
+
+    def start() -> None:
+        started.append(subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"],
+                                        stdin=subprocess.PIPE))  # fmt: skip
+        over.wait()  # the children of a thread that has ended are another's
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        assert wait_until(lambda: bool(started))
+        assert started[0].pid in members(of(ScopeKind.PID, str(os.getpid())), NONE)
+    finally:
+        over.set()
+        thread.join()
+        for one in started:
+            one.communicate()
 
 
 def test_a_name(family: frozenset[int]) -> None:
