@@ -366,6 +366,17 @@ class TestOpen:
         assert seen(probes, ghost).condition(now_ns) is Condition.GHOST
         assert seen(probes, ghost).rport and seen(probes, ghost).lport
 
+    def test_a_listener_that_is_paused_is_no_ghost(self, probes: Probes, opened: ExitStack) -> None:
+        """As HAProxy does while another takes its ports over: it listens anew, or closes it."""
+        _, _, listener = pair(opened)
+        assert seen(probes, listener).condition(0) is Condition.LISTENER
+        listener.shutdown(socket.SHUT_RDWR)
+        paused = seen(probes, listener)
+        assert paused.state == State.CLOSE and paused.closed_ns
+        assert paused.condition(0) is Condition.UNCONNECTED
+        listener.listen(8)
+        assert seen(probes, listener).condition(0) is Condition.LISTENER
+
     def test_unanswered(self, probes: Probes, opened: ExitStack, sees: Callable[..., None]) -> None:
         sees("connects that nobody answers, while they wait")
         listener = opened.enter_context(socket.socket())

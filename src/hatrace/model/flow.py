@@ -49,7 +49,8 @@ class Flag(IntFlag):
     FAILED = 1 << 9
 
 
-_ADOPTED, _CONNECTION = int(Flag.ADOPTED), int(Flag.CONNECTED | Flag.ACCEPTED)
+_ADOPTED, _LISTENER = int(Flag.ADOPTED), int(Flag.LISTENER)
+_CONNECTION = int(Flag.CONNECTED | Flag.ACCEPTED)
 """As plain numbers: an IntFlag's ``&`` takes 1 us, and every suspect is asked each second."""
 
 
@@ -177,7 +178,8 @@ class Flow(NamedTuple):
         if self.released_ns:
             return Condition.ORPHAN
         if self.state == State.CLOSE:
-            connected = self.closed_ns or self.flags & _CONNECTION
+            # A listener that was paused (shutdown(2)) is closed, too, and never was connected.
+            connected = self.flags & _CONNECTION or (self.closed_ns and not self.flags & _LISTENER)
             return Condition.GHOST if connected else Condition.UNCONNECTED
         if self.state in (State.CLOSE_WAIT, State.LAST_ACK):
             return Condition.HALF_CLOSED
