@@ -17,9 +17,11 @@ import pytest
 from hatrace import detectors
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
+from hatrace.kernel import totals
 from hatrace.kernel.maps import Sizes
 from hatrace.kernel.probes import Probes
 from hatrace.kernel.wire import Criteria
+from hatrace.model.address import packed
 from hatrace.model.event import Event, Finished, Open, Targets, Tick
 from hatrace.model.finding import Finding
 from hatrace.model.flow import LAYOUT, Condition, Flag, flows
@@ -196,20 +198,66 @@ def test_targets_of_ended_processes_make_room_for_new_ones(
     room, processes = 16, 50
     listener = opened.enter_context(socket.create_server(("127.0.0.1", 0)))
     probes = watched(Sizes(targets=room))
-    for _ in range(processes):
+    for done in range(1, processes + 1):
         pid = os.fork()
         if not pid:
             socket.create_connection(listener.getsockname()).close()
             os._exit(0)
         os.waitpid(pid, 0)
         listener.accept()[0].close()
-        probes.scan(Criteria())
-        rows = probes.targets()
-        assert len(rows) < room
-        assert [(row.born, row.gone) for row in rows if row.pid == pid] == [(1, 1)]
-    [accepting] = [row for row in rows if row.inbound]
-    assert (accepting.born, accepting.gone) == (processes, processes)
+        until(partial(counted, probes, pid, [(1, 1)]))
+        until(partial(counted, probes, 0, [(done, done)]))
+        assert len(probes.targets()) < room
     assert probes.losses().total == 0
+
+
+def counted(probes: Probes, pid: int, expected: list[tuple[int, int]]) -> bool:
+    """Whether a process's targets (0: those of whoever accepts) have counted so many yet."""
+    probes.scan(Criteria())
+    return [(row.born, row.gone) for row in probes.targets() if row.pid == pid] == expected
+
+
+def test_targets_at_rest_make_room_for_new_ones(
+    watched: Callable[[Sizes], Probes], opened: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that goes anywhere, servers whose addresses change; each address is two targets."""
+    monkeypatch.setattr(totals, "REST_LOOKS", 3)
+    room, rounds = 128, 10
+    kept_open, rare, busy = "127.1.0.1", "127.1.0.2", "127.1.0.3"
+    listener = opened.enter_context(socket.create_server(("0.0.0.0", 0)))
+    probes, port = watched(Sizes(targets=room)), listener.getsockname()[1]
+
+    def visit(host: str) -> Pair:
+        return socket.create_connection((host, port)), listener.accept()[0]
+
+    for end in visit(kept_open):
+        opened.enter_context(end)
+    storm(partial(visit, rare), 1)
+    until(partial(gone_to, probes, {rare: 1}))
+    for row in probes.targets():
+        if row.address == packed(rare):
+            probes.watch(row.index, 10**9)
+    for number in range(rounds):
+        new = {f"127.2.{number}.{each}": 1 for each in range(10)}
+        for host in (busy, *new):
+            storm(partial(visit, host), 1)
+        until(partial(gone_to, probes, new | {busy: number + 1}))
+        for _ in range(totals.REST_LOOKS + 2):
+            probes.scan(Criteria())
+            assert len(probes.targets()) < room
+    assert probes.losses().targets_full == 0
+    assert gone_to(probes, {kept_open: 0, rare: 1, busy: rounds})
+    assert not gone_to(probes, {"127.2.0.0": 1}), "the longest at rest"
+
+
+def gone_to(probes: Probes, expected: dict[str, int]) -> bool:
+    """Whether so many flows to each address have ended by now, by both its targets."""
+    probes.scan(Criteria())
+    rows = probes.targets()
+    return all(
+        [row.gone for row in rows if row.address == packed(host)] == [count] * 2
+        for host, count in expected.items()
+    )
 
 
 def test_detail_can_be_dropped_and_taken_up_while_it_runs(
