@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,10 +17,10 @@ import pytest
 
 from hatrace.errors import EnvironmentLacks
 from hatrace.model.address import packed
-from hatrace.model.event import Holder
+from hatrace.model.event import Holder, Trouble
 from hatrace.model.flow import Condition, Flag, Flow, State, flows
 from hatrace.model.topology import CommandSocket
-from hatrace.sockets import tcp_diag, unix_diag
+from hatrace.sockets import inventory, tcp_diag, unix_diag
 from hatrace.sockets.command_sockets import command_sockets
 from hatrace.sockets.counters import host_counters
 from hatrace.sockets.destroy import destroy
@@ -692,6 +692,26 @@ class TestSampled:
             lambda: ended.extend(unpacked(probes.drain())) or ghost.id in {f.id for f in ended}
         )
         assert ghost.id not in {flow.id for flow in probes.flows()}
+
+    def test_closed_while_a_look_reads_the_tables_is_no_ghost(
+        self, probes: SampledProbes, pair: Pair, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The fds are read before the tables; another process goes on meanwhile."""
+        before = Holder(ME, pair.client.fileno(), inode(pair.client))
+        assert before in probes.inventory([ME])
+
+        def read_and_closed(pids: Iterable[int]) -> tuple[list[Holder], list[Trouble]]:
+            read = holders(pids)
+            if pair.client.fileno() >= 0:
+                reset(pair.client)
+            return read
+
+        monkeypatch.setattr(inventory, "holders", read_and_closed)
+        assert before not in probes.inventory()
+        assert before.inode not in {flow.inode for flow in probes.flows()}
+        wait_for(lambda: found(self.settle(probes), pair.accepted).state == State.CLOSE)
+        ghost = found(probes.flows(), pair.accepted)
+        assert ghost.condition(time.monotonic_ns()) is Condition.GHOST, "this one is held"
 
     def test_half_closed_orphan_and_unanswered_in_a_scan(
         self, probes: SampledProbes, pair: Pair, opened: ExitStack

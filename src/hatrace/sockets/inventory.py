@@ -2,6 +2,7 @@
 
 First the fds, then the tables: a socket that is among the fds but in no table afterwards
 is either a ghost, or never was connected, or has just been closed; ghosts.py tells which.
+Of one that was in a table before, its fd tells, asked again: 12 us each, once for a ghost.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from hatrace.model.event import Holder, Trouble
 from hatrace.model.flow import Flow
 from hatrace.sockets import tcp_diag
 from hatrace.sockets.ghosts import ghosts
-from hatrace.sockets.holders import by_inode, holders
+from hatrace.sockets.holders import by_inode, holders, holds
 from hatrace.sockets.names import comm_bytes
 from hatrace.sockets.netlink import Diag, namespace_of, within
 from hatrace.sockets.tcp_diag import Surroundings, surroundings
@@ -52,9 +53,11 @@ def look(
     known: Container[int] = (),
     keep: Container[int] = (),
     lend: bool = True,
+    tabled: Container[int] = (),
 ) -> Look:
     """Look now.  ``known``: inodes that need not be asked about again if in no table.
 
+    ``tabled``: inodes of those that were in a table the last time.
     ``keep``: ids of flows which the caller knows, reported whoever holds them by now.
     ``lend`` as in `ghosts`.  A namespace that cannot be entered becomes a Trouble;
     raises netlink.Refused where our own cannot be listed.
@@ -80,6 +83,7 @@ def look(
         seen.at_ns = seen.at_ns or around.now_ns
         seen.around[around.netns] = around
         seen.flows |= flows
+    _leave_out_closed(seen, tabled)
     _add_ghosts(seen, known, lend)
     return seen
 
@@ -103,6 +107,16 @@ def _tables(
             for flow in tcp_diag.dump(diag, around)
             if flow.pid or flow.released_ns or flow.id in keep
         }
+
+
+def _leave_out_closed(seen: Look, before: Container[int]) -> None:
+    """What was closed while the tables were read is held no more, and no ghost."""
+    tabled = {flow.inode for flow in seen.flows.values()}
+    seen.held = [
+        holder
+        for holder in seen.held
+        if holder.inode in tabled or holder.inode not in before or holds(holder)
+    ]
 
 
 def _add_ghosts(seen: Look, known: Container[int], lend: bool) -> None:

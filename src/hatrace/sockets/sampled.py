@@ -194,7 +194,8 @@ class SampledProbes:
     def _look(self) -> None:
         started_ns = time.monotonic_ns()
         pids = self.followed()
-        seen = look(sorted(pids), self._known_inodes(), self._table.open, self._lend)
+        known, tabled = self._known_inodes(), self._table.tabled()
+        seen = look(sorted(pids), known, self._table.open, self._lend, tabled)
         self._no_tcp |= seen.asked - {ghost.inode for ghost in seen.ghosts.values()}
         self._no_tcp &= {holder.inode for holder in seen.held}
         self._around = seen.around.get(namespace_of() or 0, self._around)

@@ -67,6 +67,10 @@ class SampledTable:
         self._settle(before, look)
         self._looked_ns = look.at_ns
 
+    def tabled(self) -> set[int]:
+        """The inodes of sockets that were in a table of the kernel's at the latest look."""
+        return {flow.inode for flow in self.open.values() if flow.state != _CLOSE}
+
     def _settle(self, missing: dict[int, Flow], look: Look) -> None:
         """Flows that the look did not show: ghosts while their file is held, else ended."""
         held = {holder.inode for holder in look.held}
