@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
@@ -15,6 +16,7 @@ from functools import partial
 import pytest
 
 from hatrace import detectors
+from hatrace.commands._tracing import Tracing
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
 from hatrace.kernel import totals
@@ -258,6 +260,54 @@ def gone_to(probes: Probes, expected: dict[str, int]) -> bool:
         [row.gone for row in rows if row.address == packed(host)] == [count] * 2
         for host, count in expected.items()
     )
+
+
+def came_and_went() -> int:
+    """A child whose life is over."""
+    pid = os.fork()
+    if not pid:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return pid
+
+
+def test_forks_that_have_ended_make_room_in_the_scope(watched: Callable[[Sizes], Probes]) -> None:
+    """The kernel lets each fork of those watched join; most, user space never sees."""
+    room = 8
+    probes = watched(Sizes(processes=room))
+    for _ in range(2 * room):
+        came_and_went()
+    assert len(probes.followed()) == room
+    probes.follow([os.getppid()])
+    assert probes.followed() == {ME, os.getppid()}
+    child = came_and_went()
+    assert probes.forget_ended() == {child}
+    assert probes.followed() == {ME, os.getppid()}
+    assert probes.troubles() == []
+
+
+def test_more_living_processes_than_there_is_room_for_are_a_trouble(
+    watched: Callable[[Sizes], Probes], opened: ExitStack
+) -> None:
+    room, count = 3, 5
+    probes = watched(Sizes(processes=room))
+    processes = [
+        opened.enter_context(subprocess.Popen("cat", stdin=subprocess.PIPE)) for _ in range(count)
+    ]
+    probes.follow(process.pid for process in processes)
+    assert len(probes.followed()) == room
+    [trouble] = probes.troubles()
+    assert f" {1 + count - room} more " in trouble.why
+    assert probes.troubles() == []
+
+
+def test_an_inventory_lets_those_go_that_have_ended(opened: ExitStack) -> None:
+    tracing = opened.enter_context(Tracing(MINE, None, "summary", bpf_stats=False))
+    child = came_and_went()
+    assert child in tracing._probes.followed()
+    assert list(tracing.events(lambda: False))
+    assert child not in tracing._probes.followed()
+    assert ME in tracing._probes.followed()
 
 
 def test_detail_can_be_dropped_and_taken_up_while_it_runs(

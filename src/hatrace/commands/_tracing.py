@@ -208,6 +208,7 @@ class Tracing:
         if now_s < self._inventory_s + wait_s and self._inventory_s and not last:
             return None
         held = self._probes.inventory(wanted=self.feedback.inodes)
+        self._followed -= self._probes.forget_ended()
         self._inventory_s, self._inventory_cost_s = now_s, time.thread_time() - began_s
         self._inventories.took(self._inventory_cost_s)
         return held

@@ -70,6 +70,8 @@ class Sizes:
     flows: int = MOST_FLOWS
     """Open flows, a power of two; memory is taken as they come (about 250 bytes each)."""
     targets: int = 1024
+    processes: int = 16_384
+    """In scope; forks that ended keep their place until the next inventory."""
     ring_bytes: int = 8 << 20
     """A power of two.  192 bytes a finished flow: 43,690 of them between two drains."""
 
@@ -110,7 +112,7 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.CRITERIA: Shape(_ARRAY, 4, wire.CRITERIA.size, 1),
         MapId.LOSSES: Shape(_PERCPU_ARRAY, 4, wire.LOSSES.size, 1),
         MapId.COUNTERS: Shape(_ARRAY, 4, 8, COUNTERS),
-        MapId.TGIDS: Shape(_HASH, 4, 1, 16_384, _NO_PREALLOC),
+        MapId.TGIDS: Shape(_HASH, 4, 1, sizes.processes, _NO_PREALLOC),
         MapId.LISTENING: Shape(_ARRAY, 4, 64, 1024),
         MapId.FREE_TARGETS: Shape(_STACK, 0, 4, sizes.targets),
         MapId.UNIX_PATHS: Shape(_HASH, wire.UNIX_PATH.size, 4, 256),

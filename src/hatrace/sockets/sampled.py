@@ -99,6 +99,10 @@ class SampledProbes:
         self._left |= set(pids)
         self._followed -= self._left
 
+    def forget_ended(self) -> frozenset[int]:
+        """Nobody: each look finds the children anew."""
+        return frozenset()
+
     def followed(self) -> frozenset[int]:
         """The pids in scope, their children included."""
         return frozenset(with_children(self._followed | members(self._scope)) - self._left)
