@@ -23,10 +23,10 @@ def new_cgroup(name: str, below: str = "") -> Iterator[Path]:
     folders[0].mkdir(parents=True)
     yield folder
     for each in folders:
-        assert wait_until(partial(_removed, each)), each
+        assert wait_until(partial(removed, each)), each
 
 
-def _removed(folder: Path) -> bool:
+def removed(folder: Path) -> bool:
     """A process leaves cgroup.procs a moment before the kernel lets go of its cgroup."""
     try:
         folder.rmdir()

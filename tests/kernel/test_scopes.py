@@ -12,12 +12,19 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.kernel.cgroups import new_cgroup
+from hatrace.commands._tracing import Tracing
+from hatrace.lab.stage import wait_until
+from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.model.event import Finished
+from hatrace.model.flow import flows as unpacked
+from tests.kernel.cgroups import new_cgroup, removed
 from tests.kernel.running import Hatrace, run
 
 WORDS = b"ping"
@@ -169,6 +176,29 @@ def test_cgroup_those_below_it_and_nobody_else(
     finally:
         below.end()
         worker.end()
+
+
+def test_a_cgroup_that_is_made_anew(cgroup: Path, worker: Worker, opened: ExitStack) -> None:
+    """As systemd does at each restart of a service: the same name, another cgroup."""
+    scope = Scope(ScopeKind.CGROUP, (str(cgroup),))
+    tracing = opened.enter_context(Tracing(scope, None, "full", bpf_stats=False))
+    before = cgroup.stat().st_ino
+    for folder in (cgroup / "inner", cgroup):
+        assert wait_until(partial(removed, folder))
+    (cgroup / "inner").mkdir(parents=True)
+    assert cgroup.stat().st_ino != before
+    list(tracing.events(lambda: False))
+    (cgroup / "cgroup.procs").write_text(str(worker.pid))
+    did, ended = worker.does("connect"), []
+
+    def has_ended() -> bool:
+        news = [event for event in tracing.events(lambda: False) if isinstance(event, Finished)]
+        ended.extend(flow for event in news for flow in unpacked(event.records))
+        return bool(ended)
+
+    assert wait_until(has_ended)
+    worker.end()
+    assert [(flow.pid, flow.lport) for flow in ended] == [did]
 
 
 def test_all_sees_everybody_once(worker: Worker, stranger: Worker, tmp_path: Path) -> None:

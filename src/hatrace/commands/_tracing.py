@@ -233,6 +233,8 @@ class Tracing:
 
     def _follow(self, pids: frozenset[int]) -> None:
         """Tell the kernel of processes that came; those that ended leave a beat later."""
+        if self._scope.kind is ScopeKind.CGROUP:
+            self._probes.follow_cgroup(Path(self._scope.values[0]))
         self._probes.follow(pids - self._followed)
         ended = frozenset(pid for pid in self._followed - pids if not Path(f"/proc/{pid}").exists())
         self._probes.leave(ended)

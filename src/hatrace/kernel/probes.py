@@ -6,6 +6,7 @@ they are closed (also by kill -9), nothing of hatrace is left in the kernel.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import os
@@ -92,6 +93,17 @@ class Probes:
                 raise
             return False
         return True
+
+    def follow_cgroup(self, folder: Path) -> None:
+        """Watch the cgroup that is there now: systemd makes a service's anew at each restart.
+
+        While there is none, the old one is watched.
+        """
+        with contextlib.suppress(OSError):
+            now = folder.stat().st_ino
+            if now != self._config.cgroup_id:
+                self._config = replace(self._config, cgroup_id=now)
+                self._configure()
 
     def report_finished(self, wanted: bool) -> None:
         """Whether each flow that ends is reported, or only counted; holds from now on."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Container, Iterable
 from dataclasses import replace
+from pathlib import Path
 
 from hatrace.errors import HatraceError
 from hatrace.model.capture_info import Scope, ScopeKind
@@ -90,6 +91,9 @@ class SampledProbes:
         pids = set(pids)
         self._followed |= pids
         self._left -= pids
+
+    def follow_cgroup(self, folder: Path) -> None:
+        """Nothing: each look reads the scope's cgroup by its name."""
 
     def report_finished(self, wanted: bool) -> None:
         """No matter: sampling costs by what is open, and has a share of its own it keeps to."""
