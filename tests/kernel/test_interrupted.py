@@ -21,14 +21,16 @@ from pathlib import Path
 import pytest
 
 from bench.compiled import Program, compiled
-from hatrace.kernel import preflight
 from hatrace.kernel.probes import Probes
-from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.kernel.wire import Criteria
 from hatrace.lab import network
 from hatrace.model.flow import Flag, Flow, flows
 from hatrace.sockets.netlink import namespace_of, within
 from tests.kernel.own import attached
+from tests.kernel.test_rungs import pytest_generate_tests
+
+__all__ = ["pytest_generate_tests"]
+"""On each rung that works here."""
 
 pytestmark = [
     pytest.mark.kernel,
@@ -92,16 +94,11 @@ def played(loops: list[Program], probes: Probes) -> tuple[int, list[Flow]]:
     return sum(counts), told
 
 
-@pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
 def test_what_hooks_miss_is_caught_up_with(
-    rung: Rung, opened: ExitStack, request: pytest.FixtureRequest
+    rung: str, opened: ExitStack, loops: list[Program]
 ) -> None:
-    answer = preflight.ask(rung)
-    if not answer.works:
-        pytest.skip(answer.why)
-    loops: list[Program] = request.getfixturevalue("loops")
     pids = [loop.pid for loop in loops]
-    probes = opened.enter_context(closing(attached(*pids, rung=rung.name)))
+    probes = opened.enter_context(closing(attached(*pids, rung=rung)))
     connections, told = played(loops, probes)
     probes.scan(Criteria(everything=True))
     rows, losses = probes.targets(), probes.losses()
