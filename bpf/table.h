@@ -82,13 +82,13 @@ static inline int same_ends(struct flow *a, struct flow *b)
  * order: the same child, whose owner one of them knows.  (The other rungs hook accept() where it
  * waits for the handshake.)
  */
-static inline int same_child(struct flow *old, struct flow *f)
+static inline int same_child(struct flow *old, u64 gone_ns, struct flow *f)
 {
 	if (!(old->flags & f->flags & FLOW_ACCEPTED) || !((old->flags ^ f->flags) & FLOW_OWNED) ||
 	    !same_ends(old, f))
 		return 0;
-	if (old->gone_ns) /* its handshake is told after its end: a later child's is later */
-		return !(f->flags & FLOW_OWNED) && f->born_ns <= old->gone_ns;
+	if (gone_ns) /* its handshake is told after its end: a later child's is later */
+		return !(f->flags & FLOW_OWNED) && f->born_ns <= gone_ns;
 	return f->born_ns - old->born_ns + AT_ONCE_NS < 2 * AT_ONCE_NS;
 }
 
@@ -115,6 +115,7 @@ static inline void insert(u64 sk, struct flow *f)
 {
 	struct flow *old = map_get(MAP(MAP_FLOWS), &sk);
 	struct losses *l;
+	u64 gone_ns;
 
 	if (!old) {
 		if (!map_set(MAP(MAP_FLOWS), &sk, f, ANY))
@@ -123,16 +124,17 @@ static inline void insert(u64 sk, struct flow *f)
 			l->flows_full++;
 		return;
 	}
-	if (old->gone_ns == BEING_WRITTEN)
-		return; /* on another CPU, of the same child */
-	if (same_child(old, f)) {
+	gone_ns = *(volatile u64 *)&old->gone_ns; /* once: another CPU may write it meanwhile */
+	if (gone_ns == BEING_WRITTEN)
+		return; /* there, of the same child */
+	if (same_child(old, gone_ns, f)) {
 		merge(old, f);
 		return;
 	}
-	if (!old->gone_ns && !old->released_ns && !(f->flags & FLOW_ACCEPTED)) {
+	if (!gone_ns && !old->released_ns && !(f->flags & FLOW_ACCEPTED)) {
 		f->born_ns = old->born_ns;
 		f->flags |= old->flags & FLOW_ADOPTED;
-	} else if (!old->gone_ns) {
+	} else if (!gone_ns) {
 		end_late(old, f->born_ns);
 	}
 	wake(sk, old);
