@@ -24,10 +24,12 @@ struct ns_common { union {
 	u8 size_of_it[24];
 	struct { u8 pad_inum[16]; u32 inum; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_NS_COMMON 1
 struct net { union {
 	u8 size_of_it[4224];
 	struct { u8 pad_ns[128]; struct ns_common ns; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_NET 1
 struct sock_common { union {
 	u8 size_of_it[136];
 	struct { u32 skc_daddr; } __attribute__((packed, aligned(8)));
@@ -51,20 +53,24 @@ struct sock_common { union {
 }; } refs; } __attribute__((packed, aligned(8)));
 }; } skc_refcnt; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_SOCK_COMMON 1
 struct inode { union {
 	u8 size_of_it[632];
 	struct { u8 pad_i_ino[64]; u64 i_ino; } __attribute__((packed, aligned(8)));
 	struct { u16 i_mode; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_INODE 1
 struct socket { union {
 	u8 size_of_it[128];
 	struct { u8 pad_sk[24]; struct sock *sk; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_SOCKET 1
 struct socket_alloc { union {
 	u8 size_of_it[768];
 	struct { struct socket socket; } __attribute__((packed, aligned(8)));
 	struct { u8 pad_vfs_inode[128]; struct inode vfs_inode; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_SOCKET_ALLOC 1
 struct sock { union {
 	u8 size_of_it[776];
 	struct { struct sock_common __sk_common; } __attribute__((packed, aligned(8)));
@@ -75,16 +81,19 @@ struct sock { union {
 	struct { u8 pad_sk_ack_backlog[552]; u32 sk_ack_backlog; } __attribute__((packed, aligned(8)));
 	struct { u8 pad_sk_max_ack_backlog[556]; u32 sk_max_ack_backlog; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_SOCK 1
 struct inet_sock { union {
 	u8 size_of_it[992];
 	struct { u8 pad_inet_sport[804]; u16 inet_sport; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_INET_SOCK 1
 struct inet_connection_sock { union {
 	u8 size_of_it[1400];
 	struct { u8 pad_icsk_ack[1248]; struct { union {
 	struct { u8 pad_lrcvtime[16]; u32 lrcvtime; } __attribute__((packed, aligned(8)));
 }; } icsk_ack; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_INET_CONNECTION_SOCK 1
 struct tcp_sock { union {
 	u8 size_of_it[2240];
 	struct { u8 pad_bytes_sent[1448]; u64 bytes_sent; } __attribute__((packed, aligned(8)));
@@ -97,14 +106,22 @@ struct tcp_sock { union {
 	struct { u8 pad_lsndtime[1480]; u32 lsndtime; } __attribute__((packed, aligned(8)));
 	struct { u8 pad_tcp_mstamp[1624]; u64 tcp_mstamp; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_TCP_SOCK 1
+struct mptcp_sock { union {
+	u8 size_of_it[1912];
+	struct { u8 pad_first[1696]; struct sock *first; } __attribute__((packed, aligned(8)));
+}; };
+#define HAS_MPTCP_SOCK 1
 struct file { union {
 	u8 size_of_it[232];
 	struct { u8 pad_f_inode[32]; struct inode *f_inode; } __attribute__((packed, aligned(8)));
 	struct { u8 pad_private_data[200]; void *private_data; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_FILE 1
 struct task_struct { union {
 	u8 size_of_it[4160];
 	struct { u8 pad_tgid[1356]; u32 tgid; } __attribute__((packed, aligned(8)));
 	struct { u8 pad_pid[1352]; u32 pid; } __attribute__((packed, aligned(8)));
 	struct { u8 pad_comm[1912]; u8 comm[16]; } __attribute__((packed, aligned(8)));
 }; };
+#define HAS_TASK_STRUCT 1
