@@ -11,7 +11,7 @@ import signal
 import struct
 
 from hatrace.kernel import libbpf, preflight
-from hatrace.kernel.rungs import CGROUP, Hook, Via
+from hatrace.kernel.rungs import CGROUP, READERS, Hook, Via
 
 _MOV_R0, _EXIT = 0xB7, 0x95
 
@@ -35,7 +35,7 @@ def main() -> None:
     btf = libbpf.Btf()
     cgroup = os.open(preflight.cgroup_mount() or "/sys/fs/cgroup", os.O_RDONLY)
     for hook in CGROUP.hooks:
-        if hook.via is not Via.ITERATOR and not hook.optional:
+        if hook not in READERS and not hook.optional:
             _attach(hook, btf, cgroup)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pause()

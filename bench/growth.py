@@ -37,7 +37,7 @@ SCANS = 7
 SUSPECTS = 1_000
 STORM = 20_000
 """So many connections for the BPF time of one: what others do meanwhile counts little."""
-ITERATORS = ("scan", "inventory")
+READERS = ("scan", "inventory")
 SOCKETS, MOST_INVENTORY_S = 70_000, 0.5
 IDLE_FLOWS, MOST_IDLE, MOST_BYTES = 100_000, 0.02, 50_000_000
 IDLE_S = 60.0
@@ -145,7 +145,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 def _bpf_us(running: Running, people: Crowd) -> float:
     """Of the hooks: what runs in the crowd's own calls, not in the tool's."""
-    hooks = [program for program in running.programs if bpf.name(program) not in ITERATORS]
+    hooks = [program for program in running.programs if bpf.name(program) not in READERS]
     with bpf.stats_enabled():
         before = bpf.total(bpf.run_times(hooks).values())
         done = people.storm(STORM)

@@ -7,10 +7,6 @@
  * it is; the hook that changes it puts it back.  Each flow is calm, or there.  Most live shorter
  * than a scan takes to come: for them a hook has only to read `calm` in the flow.
  *
- * A scan drops nothing from a map: its records leave in reads of 170, and where one ends, the
- * kernel keeps only how many elements of a bucket it has seen (kernel/bpf/hashtab.c).  What it
- * saw to be done with, a second pass drops, which has no records and so no such ends.
- *
  * `calm` is the target it is counted for, 0 for none.  A hook changes the flow first and looks
  * at `calm` then, a scan the other way round; what slips through between two CPUs all the same,
  * the next scan of the whole table puts right, which counts anew.

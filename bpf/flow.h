@@ -120,7 +120,7 @@ struct criteria {
 	__u32 limit;		/* at most so many records; all are counted */
 	__u32 everything;	/* 1: every open flow */
 	__u32 whole;		/* 1: the scan goes through the whole table (calm.h) */
-	__u32 tidy;		/* 1: it reports nothing, and drops what need not be looked at */
+	__u8 pad[4];
 };
 
 /* One socket file of a process in scope, from the inventory. */

@@ -27,6 +27,8 @@ enum map {
 	MAP_UNIX_CALLS,	  /* LRU hash: struct unix_caller -> struct unix_calls */
 	MAP_LOOKS,	  /* hash: socket address -> u8: the flows that are not calm */
 	MAP_TARGET_CALM,  /* array of u64 by target, mapped: open flows that are calm */
+	MAP_KEYS,	  /* array of u64, mapped: socket addresses for the scan; 0 ends them */
+	MAP_REPORT,	  /* array of struct flow, mapped: what the scan has found */
 };
 
 enum counter {
@@ -35,7 +37,6 @@ enum counter {
 	COUNTER_JIFFIES, /* and the time of it: how user space learns HZ */
 	COUNTER_NOW_NS,
 	COUNTER_UNLISTED, /* 1: some flow is neither calm nor in `looks` */
-	COUNTER_UNTIDY, /* 1: this scan saw what need not be looked at any more */
 	COUNTERS,
 };
 

@@ -3,8 +3,9 @@
  * The flows which are not calm, or all: reports those which meet the criteria, refreshed from
  * the live socket; counts what is open, and tells the ends which no hook has seen.
  *
- * Runs in the reader's context and costs traffic nothing.  The context is that of
- * include/linux/bpf.h (DEFINE_BPF_ITER_FUNC): pointers, 8 bytes each.
+ * Runs in the reader's context and costs traffic nothing.  No iterator of a map: some kernels
+ * refuse these.  User space reads the keys of a map, some at a time, and runs a loop which calls
+ * this for each (kernel/walk.py): whoever else wants the CPU gets it in between.
  */
 #include <linux/types.h>
 #include <linux/fs.h>
@@ -158,12 +159,14 @@ static inline int still_calm(struct criteria *c, struct flow *f, struct sock *sk
 	return PEEK(sk, __sk_common.skc_state) == TCP_ESTABLISHED && !ended_unseen(f, sk);
 }
 
-/* No scan looks at it from now on. */
-static inline void calm_down(struct flow *f)
+/* No scan looks at it from now on, unless a hook has come in between. */
+static inline void calm_down(struct flow *f, u64 sk)
 {
 	count(MAP(MAP_TARGET_CALM), f->target, 1);
 	f->calm = f->target;
-	say(COUNTER_UNTIDY);
+	map_drop(MAP(MAP_LOOKS), &sk);
+	if (f->calm & WOKEN || !settled(f))
+		look_at(sk);
 }
 
 /* A hook has woken it, or the scan comes to all: whether it is calm shows now. */
@@ -187,87 +190,84 @@ static inline int unclaimed(struct flow *f, u64 now)
 	return f->gone_ns != BEING_WRITTEN && older(now, f->gone_ns, UNCLAIMED_NS);
 }
 
-/* The second pass: what the first saw to be done with, leaves. */
-static inline void tidy(struct criteria *c, struct flow *f, u64 sk)
+/* One that meets the criteria; beyond the limit they are counted only. */
+static inline void report(struct criteria *c, struct flow *f)
 {
-	if (!f) {
-		map_drop(MAP(MAP_LOOKS), &sk);
-	} else if (f->gone_ns) {
-		if (!unclaimed(f, bpf_ktime_get_ns()))
-			return;
-		map_drop(MAP(MAP_FLOWS), &sk);
-		map_drop(MAP(MAP_LOOKS), &sk);
-	} else if (still_calm(c, f, (struct sock *)sk)) {
-		map_drop(MAP(MAP_LOOKS), &sk);
-		if (f->calm & WOKEN || !settled(f)) /* a hook came in between */
-			look_at(sk);
-	}
+	u64 *matched = counter(COUNTER_MATCHED);
+	struct flow *to;
+	u32 at;
+
+	if (!matched)
+		return;
+	at = *matched;
+	*matched += 1;
+	to = at < c->limit ? map_get(MAP(MAP_REPORT), &at) : NULL;
+	if (to)
+		__builtin_memcpy(to, f, sizeof(*f));
 }
 
-/* The key is a socket's address: of `looks`, or of `flows` where all are to be seen. */
-int bpf_iter__scan(u64 *ctx)
+static inline void look(struct criteria *c, struct config *s, struct flow *known, u64 key)
 {
-	struct { void **meta; void *map; u64 *key; void *value; } *it = (void *)ctx;
-	u32 zero = 0;
-	struct criteria *c = map_get(MAP(MAP_CRITERIA), &zero);
-	u64 *matched = counter(COUNTER_MATCHED);
-	struct config *s = settings();
-	struct flow *known, f;
-	u64 now, key;
+	struct sock *sk = (struct sock *)key;
+	struct flow f;
+	u64 now;
 
-	if (!it->key || !c || !s || !matched || !s->hz)
-		return 0;
-	key = *it->key; /* 5.10, 6.1: a key may not lie in the iterator's buffer */
-	known = map_get(MAP(MAP_FLOWS), &key);
-	if (c->tidy) {
-		tidy(c, known, key);
-		return 0;
-	}
-	if (!known) {
-		say(COUNTER_UNTIDY);
-		return 0;
-	}
-	if (still_calm(c, known, (struct sock *)key)) {
+	if (still_calm(c, known, sk)) {
 		if (c->whole)
 			count(MAP(MAP_TARGET_CALM), known->calm, 1);
-		else /* counted already */
-			say(COUNTER_UNTIDY);
-		return 0;
+		else /* counted already; a hook had come in between */
+			map_drop(MAP(MAP_LOOKS), &key);
+		return;
 	}
 	uncalm(c, known);
 	now = bpf_ktime_get_ns();
-	if (known->gone_ns) {
-		if (unclaimed(known, now))
-			say(COUNTER_UNTIDY);
-		keep_looking(c, key);
-		return 0;
+	if (known->gone_ns && unclaimed(known, now)) {
+		map_drop(MAP(MAP_FLOWS), &key);
+		map_drop(MAP(MAP_LOOKS), &key);
+		return;
 	}
-	if (ended_unseen(known, (struct sock *)key)) {
+	keep_looking(c, key);
+	if (known->gone_ns)
+		return;
+	if (ended_unseen(known, sk)) {
 		end_late(known, whole(now));
-		keep_looking(c, key);
-		return 0;
+		return;
 	}
 	if (!known->netns) /* connect() has not told it: before its target, which it is part of */
-		fill_netns(known, (struct sock *)key);
+		fill_netns(known, sk);
 	if (!known->target && known->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
 		known->target = target_of(known);
 	if (!known->inode && !known->released_ns)
-		known->inode = inode_of(PEEK((struct sock *)key, sk_socket));
-	catch_up(known, (struct sock *)key, now);
+		known->inode = inode_of(PEEK(sk, sk_socket));
+	catch_up(known, sk, now);
 	__builtin_memcpy(&f, known, sizeof(f));
-	refresh(&f, (struct sock *)key, now, s->hz);
+	refresh(&f, sk, now, s->hz);
 	if (suspect(c, &f, now)) {
 		f.id ^= s->secret;
-		/* No room in this read(): the next begins with the same flow, and counts it. */
-		if (*matched < c->limit && seq_put(*it->meta, &f, sizeof(f)))
-			return 0;
-		(*matched)++;
+		report(c, &f);
 	}
-	if (settled(&f)) {
-		calm_down(known);
+	if (settled(&f))
+		calm_down(known, key);
+	else
+		count(MAP(MAP_TARGET_OPEN), f.target, 1);
+}
+
+/* The flow at the n-th of the keys that were read; 0 after the last of them. */
+int bpf_iter__scan(u64 place)
+{
+	u32 zero = 0, at = place;
+	struct criteria *c = map_get(MAP(MAP_CRITERIA), &zero);
+	u64 *key = map_get(MAP(MAP_KEYS), &at), sk;
+	struct config *s = settings();
+	struct flow *known;
+
+	if (!c || !s || !s->hz || !key || !*key)
 		return 0;
-	}
-	count(MAP(MAP_TARGET_OPEN), f.target, 1);
-	keep_looking(c, key);
-	return 0;
+	sk = *key;
+	known = map_get(MAP(MAP_FLOWS), &sk);
+	if (known)
+		look(c, s, known, sk);
+	else
+		map_drop(MAP(MAP_LOOKS), &sk);
+	return 1;
 }

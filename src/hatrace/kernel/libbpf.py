@@ -16,6 +16,7 @@ import re
 import resource
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -28,16 +29,22 @@ _ATTR_BYTES = 152
 MAP_CREATE = 0
 MAP_LOOKUP_ELEM, MAP_UPDATE_ELEM, MAP_DELETE_ELEM, MAP_GET_NEXT_KEY = 1, 2, 3, 4
 PROG_LOAD, OBJ_GET_INFO_BY_FD, RAW_TRACEPOINT_OPEN = 5, 15, 17
+PROG_TEST_RUN, BTF_LOAD = 10, 18
 MAP_LOOKUP_BATCH, LINK_CREATE, ENABLE_STATS, ITER_CREATE = 24, 28, 32, 33
 
-PROG_KPROBE, PROG_CGROUP_SOCK, PROG_CGROUP_SOCK_ADDR, PROG_TRACING = 2, 9, 18, 26
+PROG_KPROBE, PROG_CGROUP_SOCK, PROG_RAW_TRACEPOINT = 2, 9, 17
+PROG_CGROUP_SOCK_ADDR, PROG_TRACING = 18, 26
 
 BTF_KIND_STRUCT, BTF_KIND_TYPEDEF, BTF_KIND_FUNC = 4, 8, 12
 
 
 def bpf(command: int, attr: bytes) -> int:
     """bpf(2); returns its result, raises OSError.  ``attr`` is padded with zeros."""
-    buffer = ctypes.create_string_buffer(attr, _ATTR_BYTES)
+    return _bpf(command, ctypes.create_string_buffer(attr, _ATTR_BYTES))
+
+
+def _bpf(command: int, buffer: ctypes.Array[ctypes.c_char]) -> int:
+    """The same with room for what the kernel answers in ``union bpf_attr`` itself."""
     number = _SYSCALL.get(platform.machine())
     if number is None:
         raise OSError(errno.ENOSYS, f"bpf(2) is not known for {platform.machine()}")
@@ -59,17 +66,34 @@ def unlimit_memory() -> None:
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY,) * 2)
 
 
+@dataclass(frozen=True, slots=True)
+class Functions:
+    """What a program says of its own functions."""
+
+    btf_fd: int
+    places: bytes
+    """``struct bpf_func_info`` for each: the instruction it begins with, its type's id."""
+    count: int
+
+
 def load_program(
-    kind: int, instructions: bytes, name: str, attach_type: int = 0, btf_id: int = 0
+    kind: int,
+    instructions: bytes,
+    name: str,
+    attach_type: int = 0,
+    btf_id: int = 0,
+    functions: Functions | None = None,
 ) -> int:
     """Load a GPL program; returns its fd.  The verifier's last sentence goes into the OSError."""
     code = ctypes.create_string_buffer(instructions, len(instructions))
+    of = functions or Functions(0, b"", 0)
+    places = ctypes.create_string_buffer(of.places, len(of.places))
     licence = ctypes.create_string_buffer(b"GPL")
     log = ctypes.create_string_buffer(1 << 20)
 
     def attempt(level: int) -> int:
         head = struct.pack(
-            "<IIQQIIQII16sII",
+            "<IIQQIIQII16sIIIIQI",
             kind,
             len(instructions) // 8,
             ctypes.addressof(code),
@@ -82,6 +106,10 @@ def load_program(
             name.encode()[:15],
             0,
             attach_type,
+            of.btf_fd,
+            len(of.places) // max(1, of.count),
+            ctypes.addressof(places) if of.count else 0,
+            of.count,
         )
         return bpf(PROG_LOAD, head.ljust(108, b"\0") + struct.pack("<I", btf_id))
 
@@ -116,14 +144,22 @@ def open_tracing(program: int) -> int:
     return bpf(RAW_TRACEPOINT_OPEN, struct.pack("<QI4x", 0, program))
 
 
-def link_iterator(program: int, attach_type: int, map_fd: int | None = None) -> int:
-    """A link for an iterator program, over one map if given; `read_iterator` runs it."""
-    info, size = None, 0
-    if map_fd is not None:
-        # union bpf_iter_link_info: its first member for map iterators is map_fd.
-        info, size = ctypes.create_string_buffer(struct.pack("<I", map_fd), 16), 16
-    address = ctypes.addressof(info) if info is not None else 0
-    return bpf(LINK_CREATE, struct.pack("<IIIIQI", program, 0, attach_type, 0, address, size))
+def load_btf(types: bytes) -> int:
+    """Types of one's own, for a program to refer to; returns their fd."""
+    buffer = ctypes.create_string_buffer(types, len(types))
+    return bpf(BTF_LOAD, struct.pack("<QQI", ctypes.addressof(buffer), 0, len(types)))
+
+
+def run_program(program: int) -> int:
+    """Run a raw tracepoint's program once, here and now (kernel 5.10); returns what it returns."""
+    buffer = ctypes.create_string_buffer(struct.pack("<I", program), _ATTR_BYTES)
+    _bpf(PROG_TEST_RUN, buffer)
+    return int(struct.unpack_from("<I", buffer.raw, 4)[0])
+
+
+def link_iterator(program: int, attach_type: int) -> int:
+    """A link for an iterator program; `read_iterator` runs it."""
+    return bpf(LINK_CREATE, struct.pack("<IIII", program, 0, attach_type, 0))
 
 
 def read_iterator(link: int) -> bytes:
@@ -194,6 +230,28 @@ class Map:
             self._key.raw = following.raw
             current = ctypes.addressof(self._key)
             yield following.raw
+
+    def copy_keys(self, to: int, most: int) -> Iterator[int]:
+        """Copy all keys of a hash to an address, at most so many at a time (kernel 5.6).
+
+        Yields how many there are now.  Each comes once, whatever is dropped meanwhile; what is
+        inserted may be missing.
+        """
+        values = ctypes.create_string_buffer(most * self._value_bytes)  # copied, wanted or not
+        bucket = ctypes.create_string_buffer(4)
+        begin, following = 0, ctypes.addressof(bucket)
+        more = True
+        while more:
+            attr = struct.pack(
+                "<QQQQII", begin, following, to, ctypes.addressof(values), most, self.fd
+            )
+            buffer = ctypes.create_string_buffer(attr, _ATTR_BYTES)
+            try:
+                _bpf(MAP_LOOKUP_BATCH, buffer)
+            except FileNotFoundError:
+                more = False
+            yield int(struct.unpack_from("<I", buffer.raw, 32)[0])
+            begin = following
 
 
 def program_stats(program: int) -> tuple[int, int]:

@@ -20,17 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.kernel import libbpf, maps, preflight
+from hatrace.kernel import libbpf, maps, preflight, walk
 from hatrace.kernel.child import take
 from hatrace.kernel.compiler import Programs, compile_files
 from hatrace.kernel.headers import clean_up, ensure_tree
 from hatrace.kernel.kprobes import open_kprobe
 from hatrace.kernel.maps import MapId, Sizes
 from hatrace.kernel.rungs import Hook, Rung, Via
-
-SCAN, SCAN_ALL = "scan", "scan all"
-_SCANS = {SCAN: MapId.LOOKS, SCAN_ALL: MapId.FLOWS}
-"""What the one program goes through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +167,10 @@ class _Loading:
     def _attach(self, hook: Hook) -> None:
         program = self._load(hook)
         self._programs[hook.target] = program
+        if hook.via is Via.RUN:
+            return
         if hook.via is Via.ITERATOR:
-            maps_of = _SCANS if hook.target == "bpf_map_elem" else {hook.function: None}
-            for name, over in maps_of.items():
-                fd = None if over is None else self._maps[over]
-                self._iterators[name] = libbpf.link_iterator(program, hook.attach_type, fd)
+            self._iterators[hook.function] = libbpf.link_iterator(program, hook.attach_type)
         elif hook.via is Via.CGROUP:
             directory = os.open(preflight.cgroup_mount() or "/sys/fs/cgroup", os.O_RDONLY)
             self._links.append(libbpf.link_cgroup(program, directory, hook.attach_type))
@@ -186,14 +181,14 @@ class _Loading:
             self._links.append(libbpf.open_tracing(program))
 
     def _load(self, hook: Hook) -> int:
-        plain = hook.via is Via.KPROBE
-        typed = not plain and hook.via is not Via.CGROUP
+        if hook.via is Via.RUN:
+            return walk.load(self._code(hook), hook.function)
         return libbpf.load_program(
             hook.program_type,
             self._code(hook),
             hook.function,
-            0 if plain else hook.attach_type,
-            self._btf.target(hook.via, hook.target) if typed else 0,
+            0 if hook.via is Via.KPROBE else hook.attach_type,
+            self._btf.target(hook.via, hook.target) if hook.via.typed else 0,
         )
 
 

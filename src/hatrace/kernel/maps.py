@@ -15,6 +15,7 @@ from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
 from hatrace.kernel import libbpf, wire
+from hatrace.kernel.walk import KEYS_A_RUN
 from hatrace.model.flow import LAYOUT
 
 _HASH, _ARRAY, _PERCPU_ARRAY, _LRU_HASH, _STACK, _RINGBUF = 1, 2, 6, 9, 23, 27
@@ -42,20 +43,21 @@ class MapId(IntEnum):
     UNIX_CALLS = 15
     LOOKS = 16
     TARGET_CALM = 17
+    KEYS = 18
+    REPORT = 19
 
 
 _CALM_FLOWS = 16
 """So many flows for one that scans look at: a scan walks as many buckets as there may be of
-these, full or empty, 22 ns apiece, so `fitting` is worth asking."""
+these, full or empty."""
 
-COUNTERS = 6
+COUNTERS = 5
 (
     COUNTER_TARGETS,
     COUNTER_MATCHED,
     COUNTER_JIFFIES,
     COUNTER_NOW_NS,
     COUNTER_UNLISTED,
-    COUNTER_UNTIDY,
 ) = range(COUNTERS)
 """``enum counter`` of bpf/maps.h."""
 
@@ -119,6 +121,8 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.UNIX_CALLS: Shape(_LRU_HASH, wire.UNIX_CALLER.size, wire.UNIX_CALLS.size, 1024),
         MapId.LOOKS: Shape(_HASH, 8, 1, sizes.flows // _CALM_FLOWS, _NO_PREALLOC),
         MapId.TARGET_CALM: Shape(_ARRAY, 4, 8, sizes.targets, _MMAPABLE),
+        MapId.KEYS: Shape(_ARRAY, 4, 8, KEYS_A_RUN, _MMAPABLE),
+        MapId.REPORT: Shape(_ARRAY, 4, LAYOUT.size, wire.SCAN_LIMIT, _MMAPABLE),
     }
 
 

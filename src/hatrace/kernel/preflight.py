@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.kernel import libbpf
+from hatrace.kernel import libbpf, walk
 from hatrace.kernel.kprobes import admin_only, open_kprobe
 from hatrace.kernel.rungs import LADDER, Hook, Rung, Via
 
@@ -137,7 +137,7 @@ def refusal(rung: Rung) -> str:
     btf = libbpf.Btf()
     try:
         for hook in needed:
-            if hook.via is not Via.CGROUP:
+            if hook.via.typed or hook.via is Via.KPROBE:
                 btf.target(hook.via, hook.target)
         for hook in first_of_a_kind.values():
             if why := _try(hook, btf):
@@ -215,17 +215,9 @@ def _try(hook: Hook, btf: libbpf.Btf, code: bytes = b"") -> str:
     opened: list[int] = []
     try:
         code = code or (_READ_RETURN_1 if hook.via is Via.CGROUP else _READ_RETURN_0)
-        kprobe = hook.via is Via.KPROBE
-        typed = not kprobe and hook.via is not Via.CGROUP
-        opened.append(
-            libbpf.load_program(
-                hook.program_type,
-                code,
-                "hatrace_ask",
-                0 if kprobe else hook.attach_type,
-                btf.target(hook.via, hook.target) if typed else 0,
-            )
-        )
+        opened.append(_load(hook, btf, code))
+        if hook.via is Via.RUN:
+            libbpf.run_program(opened[0])
         if link := _LINKS.get(hook.via):
             opened.append(link(opened[0], hook))
     except OSError as error:
@@ -234,6 +226,15 @@ def _try(hook: Hook, btf: libbpf.Btf, code: bytes = b"") -> str:
         for fd in opened:
             os.close(fd)
     return ""
+
+
+def _load(hook: Hook, btf: libbpf.Btf, code: bytes) -> int:
+    name = "hatrace_ask"
+    if hook.via is Via.RUN:
+        return walk.load(code, name)
+    attach_type = 0 if hook.via is Via.KPROBE else hook.attach_type
+    target = btf.target(hook.via, hook.target) if hook.via.typed else 0
+    return libbpf.load_program(hook.program_type, code, name, attach_type, target)
 
 
 def knows_ancestor_cgroup(btf: libbpf.Btf) -> bool:

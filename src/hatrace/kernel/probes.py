@@ -18,15 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatrace.kernel import libbpf, maps, wire
-from hatrace.kernel.loader import SCAN, SCAN_ALL, Loaded, Order, load
+from hatrace.kernel.loader import Loaded, Order, load
 from hatrace.kernel.maps import MapId
 from hatrace.kernel.preflight import cgroup_mount
+from hatrace.kernel.report import Report
 from hatrace.kernel.ring import Ring
 from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.kernel.totals import Totals
+from hatrace.kernel.walk import Walk
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import CommandCalls, Holder, Losses, Target, Trouble
-from hatrace.model.flow import EPHEMERAL_PORTS
+from hatrace.model.flow import EPHEMERAL_PORTS, LAYOUT
 
 _U32, _U64 = struct.Struct("<I"), struct.Struct("<Q")
 _ZERO = _U32.pack(0)
@@ -64,6 +66,10 @@ class Probes:
         self._maps = maps.opened(loaded.maps)
         self._ring = Ring(loaded.maps[MapId.RING], sizes.ring_bytes)
         self._totals = Totals(loaded.maps, self._maps, sizes.targets)
+        self._walk = Walk(loaded.programs["flows"], loaded.maps[MapId.KEYS])
+        self._report = Report(loaded.maps[MapId.REPORT])
+        self.looked = 0
+        """How many flows the latest scan looked at."""
         self._criteria: bytes = b""
         self._light, self._asked = Since(), Since()
         self._asked_more = False
@@ -157,26 +163,19 @@ class Probes:
         looked at, for what a hook may have missed, and at once when more is asked for.
         """
         criteria = replace(criteria, whole=self._is_whole(criteria))
-        for counter in (maps.COUNTER_MATCHED, maps.COUNTER_UNTIDY):
-            self._count(counter, 0)
+        self._count(maps.COUNTER_MATCHED, 0)
         if criteria.whole:
             self._count(maps.COUNTER_UNLISTED, 0)
-        self._totals.begin(criteria.whole)
-        records = self._walk(criteria)
-        matched = self._counted(maps.COUNTER_MATCHED)
-        self._truncated = max(0, matched - criteria.limit)
-        if self._counted(maps.COUNTER_UNTIDY):
-            whole = criteria.whole and bool(self._counted(maps.COUNTER_UNLISTED))
-            self._walk(replace(criteria, whole=whole, tidy=True))
-        return records, matched
-
-    def _walk(self, criteria: wire.Criteria) -> bytes:
-        """One pass of the scan's program: through the whole table, or what is to be looked at."""
         packed = criteria.pack()
         if packed != self._criteria:
             self._maps[MapId.CRITERIA].set(_ZERO, packed)
             self._criteria = packed
-        return libbpf.read_iterator(self._loaded.iterators[SCAN_ALL if criteria.whole else SCAN])
+        self._totals.begin(criteria.whole)
+        self.looked = self._walk.over(self._maps[MapId.FLOWS if criteria.whole else MapId.LOOKS])
+        matched = self._counted(maps.COUNTER_MATCHED)
+        records = self._report.records(min(matched, criteria.limit))
+        self._truncated = matched - len(records) // LAYOUT.size
+        return records, matched
 
     def _counted(self, counter: int) -> int:
         return int(_U64.unpack(self._maps[MapId.COUNTERS].get(_U32.pack(counter)) or bytes(8))[0])
@@ -257,6 +256,8 @@ class Probes:
     def close(self) -> None:
         self._ring.close()
         self._totals.close()
+        self._walk.close()
+        self._report.close()
         self._loaded.close()
 
 

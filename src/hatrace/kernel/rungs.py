@@ -20,6 +20,13 @@ class Via(StrEnum):
     FEXIT = "fexit"
     KPROBE = "kprobe"
     ITERATOR = "iter"
+    RUN = "run"
+    """No hook: it is run when it is wanted (kernel/walk.py)."""
+
+    @property
+    def typed(self) -> bool:
+        """Whether its programs are loaded for one thing of the kernel's types."""
+        return self not in (Via.CGROUP, Via.KPROBE, Via.RUN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +36,7 @@ class Hook:
     function: str
     via: Via
     target: str
-    """Tracepoint, kernel function or iterator; for cgroup hooks their name."""
+    """Tracepoint, kernel function or iterator; for cgroup hooks their name; else what is read."""
     attach_type: int = 0
     """enum bpf_attach_type, include/uapi/linux/bpf.h."""
     optional: bool = False
@@ -46,6 +53,8 @@ class Hook:
             return libbpf.PROG_CGROUP_SOCK if by_value else libbpf.PROG_CGROUP_SOCK_ADDR
         if self.via is Via.KPROBE:
             return libbpf.PROG_KPROBE
+        if self.via is Via.RUN:
+            return libbpf.PROG_RAW_TRACEPOINT
         return libbpf.PROG_TRACING
 
 
@@ -75,10 +84,6 @@ def _tracepoint(name: str) -> Hook:
     return Hook(name, Via.TRACEPOINT, name, _TRACE_RAW_TP, source="tracepoints.bpf.c")
 
 
-def _reader(function: str, iterator: str) -> Hook:
-    return Hook(function, Via.ITERATOR, iterator, _TRACE_ITER, source=f"{function}.bpf.c")
-
-
 def _cgroup(function: str, attach_type: int, target: str = "") -> Hook:
     target = f"cgroup/{target or function}"
     return Hook(function, Via.CGROUP, target, attach_type, source="cgroup.bpf.c")
@@ -93,8 +98,8 @@ def _unix(function: str, via: Via, target: str, attach_type: int = 0) -> Hook:
 
 
 READERS = (
-    _reader("scan", "bpf_map_elem"),
-    _reader("inventory", "task_file"),
+    Hook("scan", Via.RUN, "flows", source="scan.bpf.c"),
+    Hook("inventory", Via.ITERATOR, "task_file", _TRACE_ITER, source="inventory.bpf.c"),
 )
 FOLLOWERS = (_tracepoint("sched_process_fork"), _tracepoint("sched_process_exec"))
 STATES = (

@@ -16,8 +16,8 @@ from hatrace.model.flow import EPHEMERAL_PORTS, State
 
 CONFIG = struct.Struct("<QQIIII16sHH4x")
 """secret, cgroup_id, cgroup_level, scope, summary, hz, comm, port_low, port_high."""
-CRITERIA = struct.Struct("<QQQQQIIII")
-"""half_closed_ns, ghost_ns, orphan_ns, unanswered_ns, idle_ns, limit, everything, whole, tidy."""
+CRITERIA = struct.Struct("<QQQQQIII4x")
+"""half_closed_ns, ghost_ns, orphan_ns, unanswered_ns, idle_ns, limit, everything, whole."""
 TARGET_KEY = struct.Struct("<16sIIHB5x")
 """addr, pid, netns, port, direction."""
 TARGET_TOTAL = struct.Struct("<6Q16I")
@@ -86,8 +86,6 @@ class Criteria:
     whole: bool = False
     """Whether calm flows are looked at, too, which they must be for ``idle_ns`` and
     ``everything``."""
-    tidy: bool = False
-    """Whether it reports nothing, and drops what need not be looked at."""
 
     def pack(self) -> bytes:
         return CRITERIA.pack(
@@ -99,7 +97,6 @@ class Criteria:
             self.limit,
             self.everything,
             self.whole,
-            self.tidy,
         )
 
 
