@@ -25,6 +25,8 @@ YOUNG_NS = 10_000_000_000
 FULL_SCAN_NS = 10_000_000_000
 SETTLED_NS = 2_000_000_000
 """A fork that is older than this is no child on its way to exec (an external check)."""
+LOADING_NS = 60_000_000_000
+"""No configuration takes longer to load; binds that are taken are tried for two seconds more."""
 
 Key = tuple[int, int]
 """Pid and start in ticks."""
@@ -48,6 +50,10 @@ class _Found:
         """Its pid as it and its siblings see it."""
         return self.inner or self.stat.pid
 
+    @property
+    def key(self) -> Key:
+        return self.stat.pid, self.stat.started_ticks
+
 
 class Finder:
     """Finds HAProxy's processes again and again.
@@ -61,7 +67,8 @@ class Finder:
         self._pids = frozenset(pids)
         self._known: dict[Key, _Found] = {}
         self._replaced: set[Key] = set()
-        """Those that a later process named after -sf: it may be gone before they are."""
+        """Those that a later process which served named after -sf: it may be gone before they
+        are."""
         self._others: dict[int, int] = {}
         """When each pid that is no HAProxy was first seen."""
         self._full_ns = 0
@@ -140,7 +147,7 @@ class Finder:
             for pid in workers:
                 kinds[pid] = Kind.OLD_WORKER if pid in old else Kind.WORKER
         alone = [f for pid, f in found.items() if pid not in kinds and parents[pid] not in found]
-        replaced = self._ever_replaced(alone)
+        replaced = self._ever_replaced(alone, now_ns)
         for each in alone:
             gone_by = each.stat.pid in replaced
             kinds[each.stat.pid] = Kind.OLD_WORKER if gone_by else Kind.STANDALONE
@@ -159,12 +166,15 @@ class Finder:
             for pid in sorted(wanted)
         )
 
-    def _ever_replaced(self, alone: list[_Found]) -> set[int]:
-        """The pids of those without a master that were told to leave, now or before."""
+    def _ever_replaced(self, alone: list[_Found], now_ns: int) -> set[int]:
+        """The pids of those without a master that were told to leave, now or before.
+
+        A successor that ends while it loads (a bind is taken) has told nobody to leave.
+        """
         now = _replaced(alone, alone, newest_only=False)
-        keys = {(each.stat.pid, each.stat.started_ticks) for each in alone}
-        self._replaced = {key for key in keys if key[0] in now or key in self._replaced}
-        return {pid for pid, _ in self._replaced}
+        there = {each.key for each in alone}
+        self._replaced = (self._replaced & there) | _succeeded(alone, now_ns)
+        return now | {pid for pid, _ in self._replaced}
 
     def _wanted(self, kinds: Mapping[int, Kind], parents: Mapping[int, int]) -> set[int]:
         if not self._pids:
@@ -204,15 +214,9 @@ def _replaced(
     current one, but that workers born together are `nbproc`'s (up to 2.4).
     """
     age = {worker.stat.pid: worker.stat.started_ticks for worker in workers}
-    named: set[int] = set()
-    for relative in family:
-        for worker in workers:
-            later = relative.stat.started_ticks > age[worker.stat.pid]
-            listed = worker.seen_as in relative.arguments.replaces
-            same_space = (worker.inner is None) == (relative.inner is None)
-            master = relative.stat.pid == worker.stat.parent_pid
-            if listed and same_space and (later or master):
-                named.add(worker.stat.pid)
+    named = {
+        worker.stat.pid for relative in family for worker in workers if _names(relative, worker)
+    }
     if not newest_only:
         return named
     rest = (age.keys() - named) or set(age)
@@ -220,6 +224,27 @@ def _replaced(
     together = 1_000_000_000 // procfs.TICK_NS
     current = {pid for pid in rest if newest - age[pid] < together}
     return age.keys() - current
+
+
+def _names(relative: _Found, worker: _Found) -> bool:
+    """Whether it is the worker's master, or came later, and has its pid after -sf or -st."""
+    later = relative.stat.started_ticks > worker.stat.started_ticks
+    listed = worker.seen_as in relative.arguments.replaces
+    same_space = (worker.inner is None) == (relative.inner is None)
+    master = relative.stat.pid == worker.stat.parent_pid
+    return listed and same_space and (later or master)
+
+
+def _succeeded(alone: list[_Found], now_ns: int) -> set[Key]:
+    """Those whose successor has served: it is there for longer than any takes to load, or is
+    itself succeeded, by one that does not name them again."""
+    pairs = [(old, new) for old in alone for new in alone if _names(new, old)]
+    return {
+        old.key
+        for old, new in pairs
+        if now_ns - new.stat.started_ns > LOADING_NS
+        or any(_names(third, new) and not _names(third, old) for third in alone)
+    }
 
 
 def _process(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from hatrace.haproxy import arguments, procfs
+from hatrace.haproxy import arguments, discovery, procfs
 from hatrace.haproxy.discovery import NAME, Finder, config_paths
 from hatrace.model.topology import Kind, Process
 
@@ -80,13 +81,46 @@ def test_generations_of_standalone_processes(tmp_path: Path) -> None:
 
 def test_who_was_replaced_stays_old_when_its_successor_is_gone(tmp_path: Path) -> None:
     """The third names the second only, as with `-sf $(cat pidfile)`."""
+    finder, tick_s = Finder(), 1 / os.sysconf("SC_CLK_TCK")
     with running(tmp_path) as first:
-        time.sleep(2 / os.sysconf("SC_CLK_TCK"))
+        time.sleep(2 * tick_s)
         with running(tmp_path, "-sf", str(first.pid)) as second:
+            time.sleep(2 * tick_s)
+            with running(tmp_path, "-sf", str(second.pid)) as third:
+                finder.scan()
+                end(second)
+                kinds = {p.pid: p.kind for p in finder.scan()}
+    assert kinds[first.pid] is Kind.OLD_WORKER
+    assert kinds[third.pid] is Kind.STANDALONE
+
+
+def test_a_successor_that_has_served_may_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "LOADING_NS", 0)
+    assert after_a_successor(tmp_path) is Kind.OLD_WORKER
+
+
+def test_a_successor_that_ends_at_once_has_replaced_nobody(tmp_path: Path) -> None:
+    """A bind that is taken: it gives up after two seconds, and the old one serves on."""
+    assert after_a_successor(tmp_path) is Kind.STANDALONE
+
+
+def after_a_successor(folder: Path) -> Kind:
+    """What a process is once another, started with -sf, has come and gone."""
+    with running(folder) as first:
+        time.sleep(2 / os.sysconf("SC_CLK_TCK"))
+        with running(folder, "-sf", str(first.pid)) as second:
             finder = Finder(pids=[first.pid, second.pid])
             finder.scan()
-        kinds = {p.pid: p.kind for p in finder.scan()}
-    assert kinds == {first.pid: Kind.OLD_WORKER}
+        (left,) = finder.scan()
+    assert left.pid == first.pid
+    return left.kind
+
+
+def end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    process.wait(20)
 
 
 def test_other_names_have_to_be_given(tmp_path: Path) -> None:
