@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import ip_address
 
-from hatrace.model.address import endpoint, is_unspecified, printable
+from hatrace.model.address import UNSPECIFIED, endpoint, is_unspecified, printable
 from hatrace.model.event import HostCounters, Target
 from hatrace.model.topology import Server
 from hatrace.model.world import World
@@ -65,12 +65,14 @@ def crowds(world: World) -> Iterable[Crowd]:
         if host is None or host.port_low is None or host.port_high is None:
             continue
         rows = found.get(remote, [])
-        pids = {row.pid for row in rows} or {servers[remote][0]}
-        sources = {one for pid in pids for one in _sources(world, pid, remote)}
-        if any(is_unspecified(one) for one in sources - {DEFAULT}):
+        waiting = _waiting(world, host, remote)
+        pids = {row.pid for row in rows if row.open > 0 or waiting}
+        if waiting and remote in servers:
+            pids.add(servers[remote][0])
+        sources = {one for pid in pids for one in _sources(world, pid, remote)} or {DEFAULT}
+        if any(map(is_unspecified, sources)):
             continue
         ports = (host.port_high - host.port_low + 1) * len(sources)
-        waiting = _waiting(world, host, remote)
         if rows:
             taking = tuple(row for row in rows if row.open) or tuple(rows[:1])
             label = world.target_attribution(taking[0]).label
@@ -81,17 +83,30 @@ def crowds(world: World) -> Iterable[Crowd]:
 
 
 def _sources(world: World, pid: int, remote: Remote) -> set[bytes]:
-    """The addresses from which a process connects there: each has all ports for itself."""
+    """The addresses from which a process connects there: each has all ports for itself.
+
+    Unspecified: not known, or as many as clients; none: as those of the other processes.
+    """
     configured = world.configured.get(pid)
-    endpoints = configured.endpoints if configured is not None else ()
-    own = {one.name: one.address for one in endpoints if one.kind == "source"}
+    if configured is None:
+        return set() if _may_be_haproxy(world, pid) else {DEFAULT}
+    own = {one.name: one.address for one in configured.endpoints if one.kind == "source"}
+    if own and pid not in world.servers:
+        return {UNSPECIFIED}
     there = [one for one in world.servers.get(pid, ()) if own and _goes_to(one, remote)]
     return {own.get(one.label, DEFAULT) for one in there} or {DEFAULT}
 
 
+def _may_be_haproxy(world: World, pid: int) -> bool:
+    """Whether it is a HAProxy process, was one, or is not known."""
+    names = {process.comm for process in world.processes.values()}
+    return pid in world.processes or world.comm(pid) in {"", "haproxy", *names}
+
+
 def _goes_to(server: Server, remote: Remote) -> bool:
-    pairs = (server.address, server.port), (server.check_address, server.check_port)
-    return remote[1:] in pairs
+    """Port 0 is the port that the client asked for."""
+    port = server.port or remote[2]
+    return remote[1:] in ((server.address, port), (server.check_address, server.check_port))
 
 
 def _crowded_servers(world: World) -> dict[Remote, tuple[int, Server]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from hatrace.capture.redact import Redactor
 from hatrace.detectors.orphan_storm import OrphanStorm
 from hatrace.detectors.port_pressure import PortPressure
 from hatrace.flows.table import Table
-from hatrace.model.event import TimeWaits
-from hatrace.model.finding import Severity
+from hatrace.model.event import Target, TimeWaits
+from hatrace.model.finding import Finding, Severity
 from hatrace.model.flow import State
-from hatrace.model.topology import Endpoint
+from hatrace.model.topology import Endpoint, Kind
 from tests import factories as make
 from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
 
@@ -47,6 +48,66 @@ def test_each_source_address_has_ports_of_its_own() -> None:
     clients = Endpoint("source", "be/s1", make.address("0.0.0.0"), 0)
     world.apply(make.configured(make.at(3), endpoints=(clients,)))
     assert not ask(detector, world, 3)
+
+
+def from_one_address() -> Table:
+    """100 ports, and one server whose connections come from an address of their own."""
+    source = Endpoint("source", "be/s1", make.address("192.0.2.201"), 0)
+    return table(
+        make.host(make.at(0), port_low=40_000, port_high=40_099),
+        make.configured(make.at(0), endpoints=(source,)),
+    )
+
+
+def all_taken(world: Table, *others: Target) -> list[Finding]:
+    """All ports of one source address by the worker, beside what others have."""
+    rows = make.targets(make.at(1), make.data_target(open=100), *others)
+    return ask(PortPressure(nothing_known), world, 1, rows)
+
+
+def test_a_process_that_has_ended_has_no_source() -> None:
+    (finding,) = all_taken(from_one_address(), make.data_target(8, pid=555, born=9, gone=9))
+    assert "100 of 100 source ports" in finding.claim
+    assert "of pid 100 (haproxy)" in finding.claim and "555" not in finding.claim
+
+
+def test_an_old_worker_has_the_sources_of_the_others() -> None:
+    world = from_one_address()
+    old = make.process(90, Kind.OLD_WORKER)
+    world.apply(make.processes(make.at(0), old, make.process()))
+    (finding,) = all_taken(world, make.data_target(8, pid=90, open=1))
+    assert "101 of 100 source ports" in finding.claim
+
+
+def test_another_program_has_the_source_that_the_kernel_chooses() -> None:
+    world = from_one_address()
+    world.apply(make.holders(make.at(0), p700="curl"))
+    assert not all_taken(world, make.data_target(8, pid=700, open=1))
+
+
+def test_sources_are_not_known_before_the_servers_are() -> None:
+    world = from_one_address()
+    world.apply(make.processes(make.at(0), make.process(101)))
+    source = Endpoint("source", "be/s1", make.address("192.0.2.201"), 0)
+    world.apply(make.configured(make.at(0), pid=101, endpoints=(source,)))
+    rows = make.targets(make.at(1), make.data_target(pid=101, open=100))
+    assert not ask(PortPressure(nothing_known), world, 1, rows)
+    world.apply(make.servers(make.at(2), pid=101))
+    assert ask(PortPressure(nothing_known), world, 2)
+
+
+def test_a_redacted_session_counts_the_same_sources() -> None:
+    servers = make.servers(make.at(0), make.server("s1"), make.server("s2"))
+    sources = [Endpoint("source", f"be/s{n}", make.address(f"192.0.2.20{n}"), 0) for n in (1, 2)]
+    events = (
+        servers,
+        make.configured(make.at(0), endpoints=tuple(sources)),
+        make.host(make.at(0), port_low=40_000, port_high=40_099),
+        make.targets(make.at(1), make.data_target(open=190)),
+    )
+    for given in (events, Redactor().events(events)):
+        (finding,) = ask(PortPressure(nothing_known), table(), 1, *given)
+        assert finding.claim.startswith("190 of 200 source ports")
 
 
 def test_clients_take_no_ports_of_ours() -> None:
