@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hatrace.haproxy.config_words import Address, milliseconds, number, word_set
-from hatrace.model.address import UNSPECIFIED
+from hatrace.model.address import UNSPECIFIED, is_unspecified
 from hatrace.model.setup import Place
 from hatrace.model.topology import CheckSettings
 
@@ -37,9 +37,9 @@ VALUES = word_set(
 )
 ONE_MORE = word_set(
     "alpn ca-file check-alpn check-sni ciphers ciphersuites cookie crl-file crt error-limit"
-    " id init-addr init-state log-bufsize log-proto max-reuse maxconn maxqueue minconn namespace"
-    " observe on-error on-marked-down on-marked-up pool-conn-name pool-low-conn pool-max-conn"
-    " pool-purge-delay proto redir resolve-net resolve-opts resolve-prefer resolvers"
+    " id init-addr init-state interface log-bufsize log-proto max-reuse maxconn maxqueue minconn"
+    " namespace observe on-error on-marked-down on-marked-up pool-conn-name pool-low-conn"
+    " pool-max-conn pool-purge-delay proto redir resolve-net resolve-opts resolve-prefer resolvers"
     " slowstart sni ssl-max-ver ssl-min-ver tcp-ut verify verifyhost weight"
     " ws agent-send check-pool-conn-name"
 )
@@ -97,7 +97,7 @@ class Proxy:
         self.dialogue: bool = parent.dialogue if parent else False
         self.mode: str = parent.mode if parent else "tcp"
         self.timeouts: dict[str, int] = dict(parent.timeouts) if parent else {}
-        self.set_timeouts: list[tuple[str, int]] = []
+        self.set_timeouts: list[tuple[str, int]] = list(parent.set_timeouts) if parent else []
         """By rules (`http-request set-timeout`), in place of those above for some sessions."""
         self.options: set[str] = set(parent.options) if parent else set()
         self._check: str | None = parent._check if parent else "tcp"
@@ -179,13 +179,16 @@ class Proxy:
 
     def sources(self) -> Iterator[tuple[str, bytes]]:
         """Servers by ``backend/server`` whose connections come from an address of their own, and
-        that; unspecified where it is their clients' (`usesrc`) or cannot be read."""
+        that; unspecified where it is their clients' (`usesrc`) or cannot be read.
+
+        A server's own `source` keeps the `usesrc` of its `default-server` (seen in 2.6;
+        srv_parse_source() leaves CO_SRC_TPROXY_MASK as it is).
+        """
         for name, (_, params) in self._servers.items():
             own = params if "source" in params else self._source
             where = self._address(own["source"]) if "source" in own else None
-            known = where is not None and where.host is not None and "usesrc" not in own
-            if "source" in own:
-                host = where.host if where is not None and known else None
+            host = where.host if where is not None and "usesrc" not in own else None
+            if "source" in own and (host is None or not is_unspecified(host)):
                 yield f"{self.name}/{name}", host or UNSPECIFIED
 
     def lines(self) -> dict[str, tuple[str, Params]]:

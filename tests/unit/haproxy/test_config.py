@@ -194,6 +194,22 @@ def test_timeouts_that_rules_set_are_waited_for_too(tmp_path: Path) -> None:
     assert (found.timeouts.server_ms, found.timeouts.tunnel_ms) == (3_600_000, 7_200_000)
 
 
+def test_rules_of_defaults_set_the_timeouts_of_those_that_name_it(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        """
+        defaults slow
+            timeout server 5s
+            http-request set-timeout server 1h
+        defaults quick
+            timeout server 5s
+        backend be from slow
+            http-request set-timeout server 1m
+        """,
+    )
+    assert found.timeouts.server_ms == 3_600_000
+
+
 def test_source_addresses_of_servers(tmp_path: Path) -> None:
     found = read(
         tmp_path,
@@ -210,6 +226,26 @@ def test_source_addresses_of_servers(tmp_path: Path) -> None:
         Endpoint("source", "be/s1", packed("192.0.2.8"), 0),
         Endpoint("source", "be/s2", UNSPECIFIED, 0),
         Endpoint("source", "be/s3", packed("192.0.2.7"), 0),
+    )
+
+
+def test_a_source_that_leaves_the_address_to_the_kernel_is_none(tmp_path: Path) -> None:
+    found = read(
+        tmp_path,
+        """
+        backend be
+            server s1 192.0.2.1:80 source 0.0.0.0 interface ssl
+            server s2 192.0.2.1:80 source *:1024-2000
+            server s3 192.0.2.1:80 source ::
+            server s4 192.0.2.1:80 source lb1.example
+        backend other
+            default-server source 0.0.0.0 usesrc client
+            server s5 192.0.2.1:80 source 192.0.2.9
+        """,
+    )
+    assert found.endpoints == (
+        Endpoint("source", "be/s4", UNSPECIFIED, 0),
+        Endpoint("source", "other/s5", UNSPECIFIED, 0),
     )
 
 
