@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator, Set
 
 from hatrace.detectors.slots import limit_of
 from hatrace.model.address import is_unspecified
@@ -13,6 +13,8 @@ from hatrace.model.topology import Bind, CommandSocket, Server
 from hatrace.model.world import World
 
 TIMED_OUT = ("L4TOUT", "L6TOUT", "L7TOUT")
+SAMPLED = "netlink"
+"""The rung that sees a connection once somebody holds it."""
 
 
 def is_stopped(world: World, pid: int) -> bool:
@@ -39,9 +41,17 @@ def at_its_limit(world: World, one: Flow) -> bool:
     binds = [bind for bind in configured.binds if _is(bind, one)] if configured else []
     limits = [bind.limit for bind in binds if bind.limit]
     rows = list(_clients(world, {bind.frontend for bind in binds}))
-    # Those that waited in the queue before hatrace came had no owner to be counted for.
+    return bool(limits) and _accepted(world, one, rows) >= min(limits)
+
+
+def _accepted(world: World, one: Flow, rows: Collection[Target]) -> int:
+    """How many are open of these totals, without those that wait in the listener's queue.
+
+    Those that waited there before hatrace came had no owner to be counted for; the netlink rung
+    counts nobody who waits.
+    """
     waiting = min(one.unread_bytes, sum(row.born for row in rows))
-    return bool(limits) and sum(row.open for row in rows) - waiting >= min(limits)
+    return sum(row.open for row in rows) - (0 if world.info.rung == SAMPLED else waiting)
 
 
 def came(world: World, one: Flow) -> int | None:
@@ -50,7 +60,8 @@ def came(world: World, one: Flow) -> int | None:
     others = [each for each in world.open.values() if each.state == State.LISTEN and each.held]
     if sum(_meet(each, one) for each in others) > 1:
         return None
-    return sum(row.born for row in world.targets.values() if _reaches(row, one))
+    waiting = one.unread_bytes if world.info.rung == SAMPLED else 0
+    return sum(row.born for row in world.targets.values() if _reaches(row, one)) + waiting
 
 
 def _meet(one: Flow, other: Flow) -> bool:
@@ -71,7 +82,23 @@ def command_socket(world: World, one: Flow) -> CommandSocket | None:
     """The command-line socket, at a TCP address, that this listener is."""
     sample = world.command_sockets
     known = sample.sockets if sample is not None else ()
-    return next((socket for socket in known if socket.path.endswith(f":{one.lport}")), None)
+    return next((socket for socket in known if _listens(world, socket, one)), None)
+
+
+def _listens(world: World, socket: CommandSocket, one: Flow) -> bool:
+    """Whether the listener has its address and is of its process, or of its network."""
+    address, port = socket.tcp or (None, 0)
+    if port != one.lport:
+        return False
+    if any(holder.pid == socket.pid for holder in world.holders(one.inode)):
+        return address is None or _same(address, one.laddr)
+    process = world.processes.get(socket.pid)
+    here = process is not None and process.netns == one.netns
+    return here and address is not None and _same(address, one.laddr)
+
+
+def _same(address: bytes, other: bytes) -> bool:
+    return address == other or (is_unspecified(address) and is_unspecified(other))
 
 
 def slots_taken(world: World, one: Flow) -> CommandSocket | None:
@@ -80,8 +107,8 @@ def slots_taken(world: World, one: Flow) -> CommandSocket | None:
     known = came(world, one)
     if socket is None or known is None or is_stopped(world, one.pid):
         return None
-    held = sum(row.open for row in world.targets.values() if _reaches(row, one))
-    return socket if held - one.unread_bytes >= limit_of(socket) else None
+    rows = [row for row in world.targets.values() if _reaches(row, one)]
+    return socket if _accepted(world, one, rows) >= limit_of(socket) else None
 
 
 def _is(bind: Bind, one: Flow) -> bool:

@@ -87,6 +87,9 @@ class NotAccepting:
         self._standing: dict[Key, Standing] = {}
         self._taken_from: set[Key] = set()
         """Queues from which connections were taken since the look before."""
+        self._surplus: set[Key] = set()
+        """Queues that seem to be worked off: for one look an end may be counted twice."""
+        self._named: set[Key] = set()
         self._pauses: dict[Key, int] = {}
         """The longest time that each queue stood before one was taken from it."""
 
@@ -100,11 +103,13 @@ class NotAccepting:
         self._learn(world, {one.key for one in listeners})
         listeners.sort(key=lambda one: (one.lport, one.pid, one.inode, one.id))
         self._standing = {one.key: self._look(world, one) for one in listeners if one.unread_bytes}
-        findings = [
-            self._finding(world, one, self._standing[one.key])
+        standing = [
+            one
             for one in listeners
             if one.unread_bytes and self._stands(world, one, self._standing[one.key])
         ]
+        self._named = {one.key for one in standing}
+        findings = [self._finding(world, one, self._standing[one.key]) for one in standing]
         self._memory.keep(finding.subject for finding in findings)
         return findings
 
@@ -119,14 +124,13 @@ class NotAccepting:
         return past
 
     def _shrunk(self, world: World, listeners: Iterable[Flow]) -> set[Key]:
-        """Queues that became shorter, or to which more came than they grew by."""
-        found = ((one, self._standing.get(one.key)) for one in listeners)
-        return {
-            one.key
-            for one, past in found
-            if past is not None
-            and (one.unread_bytes < past.last or self._works_off(world, one, past))
-        }
+        """Queues that became shorter, or to which at two looks in a row more had come than they
+        grew by."""
+        known = [(one, self._standing[one.key]) for one in listeners if one.key in self._standing]
+        before = self._surplus
+        self._surplus = {one.key for one, past in known if self._works_off(world, one, past)}
+        shorter = {one.key for one, past in known if one.unread_bytes < past.last}
+        return shorter | (self._surplus & before)
 
     def _works_off(self, world: World, one: Flow, past: Standing) -> bool:
         """Whether so many were accepted that all which wait will be within a minute."""
@@ -147,7 +151,8 @@ class NotAccepting:
         self._pauses = {key: pause for key, pause in self._pauses.items() if key in listeners}
 
     def _stands(self, world: World, listener: Flow, one: Standing) -> bool:
-        if at_its_limit(world, listener):
+        unsure = listener.key in self._surplus and listener.key not in self._named
+        if unsure or at_its_limit(world, listener):
             return False
         pause_ns = self._limits.pauses * self._pauses.get(listener.key, 0)
         full_ns = world.now_ns - one.full_ns if one.full_ns is not None else 0
@@ -272,7 +277,10 @@ def _evidence(world: World, one: Flow, checks: Sequence[Server]) -> Iterable[Evi
 
 
 def _signature(world: World, one: Flow) -> frozenset[str]:
-    """What was measured, for the comparison with known bugs of HAProxy's own listeners."""
+    """What was measured, for the comparison with known bugs of HAProxy's own listeners; nothing
+    where its clients are the cause."""
+    if slots_taken(world, one) is not None:
+        return frozenset()
     process, info = world.processes.get(one.pid), world.infos.get(one.pid)
     marks = set()
     if process is not None and not process.stopped:

@@ -6,7 +6,7 @@ from hatrace.flows.doubt import less_sure
 from hatrace.flows.owners import Owners
 from hatrace.flows.places import labels
 from hatrace.flows.told import Told
-from hatrace.model.address import is_unspecified, packed
+from hatrace.model.address import is_unspecified
 from hatrace.model.attribution import Attribution, Role
 from hatrace.model.event import Target
 from hatrace.model.finding import Confidence
@@ -63,22 +63,10 @@ def command_socket(told: Told, address: bytes, port: int) -> CommandSocket | Non
     """The command-line socket at this TCP address."""
     known = told.command_sockets
     for socket in known.sockets if known is not None else ():
-        pair = tcp_address(socket.path)
-        if pair is not None and pair[1] == port and _covers(pair[0], address):
+        bound, at_port = socket.tcp or (None, 0)
+        if at_port == port and bound is not None and _covers(bound, address):
             return socket
     return None
-
-
-def tcp_address(path: str) -> tuple[bytes, int] | None:
-    """Address and port of ``127.0.0.1:9999`` or ``ipv6@[::1]:9999``; None for a UNIX path."""
-    host, colon, port = path.rpartition(":")
-    if path.startswith(("/", "unix@", "abns@", "sockpair@")) or not colon or not port.isdigit():
-        return None
-    host = host.rpartition("@")[2].strip("[]")
-    try:
-        return packed(host if host not in ("", "*") else "0.0.0.0"), int(port)
-    except ValueError:
-        return None
 
 
 def _at(told: Told, pid: int, address: bytes, port: int, netns: int) -> Attribution | None:

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+from hatrace.model.address import packed
+
+_NO_TCP = ("/", "unix@", "abns@", "sockpair@")
+"""How command-line sockets begin that are not at a TCP address."""
+
 
 class Kind(StrEnum):
     """Which part of HAProxy a process plays."""
@@ -39,6 +44,19 @@ class CommandSocket:
     limit: int | None = None
     """Connections it serves at once: 10 for a master (fixed in the source), `stats maxconn`."""
     level: Level | None = None
+
+    @property
+    def tcp(self) -> tuple[bytes | None, int] | None:
+        """Address (``None``: a name) and port of ``127.0.0.1:9999`` or ``ipv6@[::1]:9999``;
+        ``None`` for a UNIX path."""
+        host, colon, port = self.path.rpartition(":")
+        if self.path.startswith(_NO_TCP) or not colon or not port.isdecimal():
+            return None
+        host = host.rpartition("@")[2].strip("[]")
+        try:
+            return packed(host if host not in ("", "*") else "0.0.0.0"), int(port)
+        except ValueError:
+            return None, int(port)
 
 
 @dataclass(frozen=True, slots=True)

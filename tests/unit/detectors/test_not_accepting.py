@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hatrace.detectors.listeners import slots_taken
 from hatrace.detectors.not_accepting import NotAccepting
 from hatrace.flows.table import Table
-from hatrace.model.event import CommandSockets
+from hatrace.model.event import CommandSockets, Target
 from hatrace.model.finding import Confidence, Finding, KnownBug, Severity
 from hatrace.model.flow import Flow
-from hatrace.model.topology import Bind
+from hatrace.model.topology import Bind, Kind
 from tests import factories as make
 from tests.unit.detectors.worlds import ask, nothing_known, table, text_of
 
@@ -149,9 +150,9 @@ def test_a_maxconn_that_is_reached_is_no_fault() -> None:
     assert "pid 100" in drifted.claim
 
 
-def served(*looks: tuple[int, int], others: Sequence[Flow] = ()) -> list[Finding]:
+def served(*looks: tuple[int, int], others: Sequence[Flow] = (), **info: object) -> list[Finding]:
     """At each look so many wait in the queue, and so many have come in all."""
-    detector, world = NotAccepting(nothing_known), table()
+    detector, world = NotAccepting(nothing_known), table(**info)
     found: list[Finding] = []
     for second, (length, born) in enumerate(looks):
         row = make.target(
@@ -173,6 +174,12 @@ def test_one_that_grows_less_than_comes_is_served() -> None:
     assert served(*((1 + second, 1 + second) for second in range(30)))
 
 
+def test_on_the_netlink_rung_those_that_came_are_those_that_were_accepted() -> None:
+    looks = [(5 * second, 4 * second) for second in range(1, 12)]
+    assert not served(*looks, rung="netlink")
+    assert served(*looks)
+
+
 def test_who_takes_so_few_that_none_waits_for_it_does_not_accept() -> None:
     assert served(*((65, 100 + second // 20) for second in range(30)))
 
@@ -182,14 +189,84 @@ def test_connections_taken_by_another_listener_of_the_port_are_none_of_this() ->
     assert served(*((65, 100 + 5 * second) for second in range(30)), others=[other])
 
 
-def test_the_slots_of_a_command_line_socket_over_tcp_are_the_cause() -> None:
-    socket = make.master_socket(path="192.0.2.1:8000", inode=None)
+def test_an_end_that_is_counted_twice_for_a_look_is_no_accepted_connection() -> None:
+    looks = [(65, 100)] * 30
+    assert served(*looks[:20], (65, 165)), "it stays named"
+    assert served(*looks[:20], (65, 165), *looks[:3]), "no pause of 20 s was learned"
+    assert not served(*looks[:2], (65, 165)), "nothing is named by such a look"
+
+
+def at_master(
+    *rows: Target, path: str = "192.0.2.1:8000", waiting: int = 4, seconds: int = 20, **info: object
+) -> list[Finding]:
+    """A master's TCP socket of ten slots, with these totals at its address."""
+    socket = make.master_socket(path=path, inode=None)
     known = CommandSockets(make.at(0), (socket,), (), (), {})
-    world, detector = table(known), NotAccepting(nothing_known)
+    world, detector = table(known, **info), NotAccepting(drift)
     found: list[Finding] = []
-    for second in range(20):
-        row = make.target(7, address=LISTENER.laddr, port=8000, pid=0, inbound=True, open=14)
-        events = make.targets(make.at(second), row), make.open_scan(make.at(second), queue(4))
-        found = ask(detector, world, second, *events)
-    assert "all 10 slots of the master socket 192.0.2.1:8000 are taken" in found[0].cause
-    assert "stuck" not in text_of(found[0]) and "strace" not in text_of(found[0])
+    for second in range(seconds):
+        scan = make.open_scan(make.at(second), queue(waiting))
+        found = ask(detector, world, second, make.targets(make.at(second), *rows), scan)
+    return found
+
+
+def callers(**totals: object) -> Target:
+    place = {"address": LISTENER.laddr, "port": 8000, "pid": 0, "inbound": True}
+    return make.target(7, **(place | totals))
+
+
+def is_of_slots(finding: Finding) -> bool:
+    return "all 10 slots of the master socket" in finding.cause
+
+
+def test_the_slots_of_a_command_line_socket_over_tcp_are_the_cause() -> None:
+    (found,) = at_master(callers(open=14))
+    assert "all 10 slots of the master socket 192.0.2.1:8000 are taken" in found.cause
+    assert "stuck" not in text_of(found) and "strace" not in text_of(found)
+    (found,) = at_master(callers(open=13))
+    assert not is_of_slots(found)
+
+
+def test_slots_that_were_taken_before_hatrace_came() -> None:
+    """Who waited in the queue by then is in no fd table, and not counted."""
+    (found,) = at_master(callers(adopted=10))
+    assert is_of_slots(found)
+    (found,) = at_master(callers(adopted=10, born=2), waiting=6)
+    assert is_of_slots(found)
+    (found,) = at_master(callers(adopted=8, born=2), waiting=6)
+    assert not is_of_slots(found)
+
+
+def test_the_netlink_rung_counts_nobody_who_waits() -> None:
+    (found,) = at_master(callers(open=10), rung="netlink")
+    assert is_of_slots(found)
+
+
+def test_a_socket_at_another_address_of_the_port_is_another() -> None:
+    for path in ("192.0.2.9:8000", "192.0.2.1:9000", "/run/a:8000", "lb1.example:8000"):
+        (found,) = at_master(callers(open=14), path=path)
+        assert not is_of_slots(found), path
+
+
+def test_a_socket_in_another_network_is_another_unless_its_process_holds_it() -> None:
+    elsewhere = make.processes(
+        make.at(0), make.process(make.MASTER, Kind.MASTER, parent_pid=1, netns=7), make.process()
+    )
+    socket = make.master_socket(path="192.0.2.1:8000", inode=None)
+    world = table(elsewhere, CommandSockets(make.at(0), (socket,), (), (), {}))
+    world.apply(make.targets(make.at(0), callers(open=14)))
+    assert slots_taken(world, queue(4)) is None
+    world.apply(make.holders(make.at(0), (make.MASTER, 5, LISTENER.inode)))
+    assert slots_taken(world, queue(4)) is socket
+
+
+def test_a_bug_is_not_quoted_where_the_slots_are_the_cause() -> None:
+    """A master that is HAProxy, with room, would fit otherwise."""
+    world = table(
+        CommandSockets(make.at(0), (make.master_socket(path="192.0.2.1:8000"),), (), (), {}),
+        make.holders(make.at(0), (make.WORKER, 6, LISTENER.inode)),
+        make.info_sample(make.at(0), CurrConns="3", Maxconn="2000"),
+        make.targets(make.at(0), callers(adopted=10)),
+    )
+    (found,) = watch([4] * 12, world, NotAccepting(drift))
+    assert is_of_slots(found) and found.known_bug is None
