@@ -65,11 +65,8 @@ def _read(path: str) -> bytes:
 
 
 def _of_cgroup(folder: Path) -> set[int]:
-    """The processes of a cgroup and of those below it."""
+    """The processes of a cgroup and of those below it, any of which may go meanwhile."""
     found: set[int] = set()
-    for path in (folder / "cgroup.procs", *folder.glob("**/cgroup.procs")):
-        try:
-            found |= set(map(int, path.read_text().split()))
-        except OSError:
-            continue
+    for place, _, _ in os.walk(folder):
+        found |= set(map(int, _read(f"{place}/cgroup.procs").split()))
     return found

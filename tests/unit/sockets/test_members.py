@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from hatrace.model.capture_info import Scope, ScopeKind
@@ -28,6 +29,26 @@ def test_a_cgroup_and_those_below(tmp_path: Path) -> None:
     (tmp_path / "below" / "deeper" / "cgroup.procs").write_text("3\n")
     assert members(Scope(ScopeKind.CGROUP, (str(tmp_path),))) == {1, 2, 3}
     assert members(Scope(ScopeKind.CGROUP, (str(tmp_path / "gone"),))) == set()
+
+
+def test_cgroups_that_come_and_go_meanwhile(tmp_path: Path) -> None:
+    (tmp_path / "cgroup.procs").write_text("1\n")
+    done = threading.Event()
+
+    def churn() -> None:
+        while not done.is_set():
+            for change in (os.mkdir, os.rmdir):
+                for number in range(20):
+                    change(f"{tmp_path}/{number}")
+
+    other = threading.Thread(target=churn)
+    other.start()
+    try:
+        for _ in range(500):
+            assert members(Scope(ScopeKind.CGROUP, (str(tmp_path),))) == {1}
+    finally:
+        done.set()
+        other.join()
 
 
 def test_children_belong_to_their_parents() -> None:
