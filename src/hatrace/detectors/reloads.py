@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from hatrace.detectors import words
 from hatrace.model.flow import Flow
 from hatrace.model.topology import Kind, Process
@@ -53,13 +55,29 @@ def retired_ns(world: World, old: Process) -> int | None:
 
 
 def same_haproxy(world: World, later: Process, old: Process) -> bool:
-    """Whether both are workers of one master, or processes one of which replaced the other."""
+    """Whether both are workers of one master, or processes one of which replaced the other.
+
+    A container's pids are its own: what is named there is in the same network, and in none here.
+    """
     if later.kind is Kind.WORKER or master_of(world, old) is not None:
         return later.parent_pid == old.parent_pid
-    words = later.command_line
-    replaced = next((words[at:] for at, word in enumerate(words) if word in REPLACES), ())
-    shared = not set(later.config_files).isdisjoint(old.config_files)
-    return str(old.container_pid or old.pid) in replaced or (shared and later.netns == old.netns)
+    if later.netns != old.netns:
+        return False
+    named = str(old.container_pid or old.pid) in _replaced(later.command_line)
+    alike = (later.container_pid is None) == (old.container_pid is None)
+    return (named and alike) or not set(later.config_files).isdisjoint(old.config_files)
+
+
+def _replaced(command_line: Iterable[str]) -> set[str]:
+    """The pids right after -sf and -st; other numbers (`-n 2000`) are none."""
+    found: set[str] = set()
+    listed = False
+    for word in command_line:
+        if listed and word.isdecimal():
+            found.add(word)
+        else:
+            listed = word in REPLACES
+    return found
 
 
 class Handovers:

@@ -227,10 +227,16 @@ def _replaced(
 
 
 def _names(relative: _Found, worker: _Found) -> bool:
-    """Whether it is the worker's master, or came later, and has its pid after -sf or -st."""
+    """Whether it is the worker's master, or came later, and has its pid after -sf or -st.
+
+    A container's pids are its own; its processes have one mount namespace.
+    """
     later = relative.stat.started_ticks > worker.stat.started_ticks
     listed = worker.seen_as in relative.arguments.replaces
-    same_space = (worker.inner is None) == (relative.inner is None)
+    if worker.inner is None:
+        same_space = relative.inner is None
+    else:
+        same_space = relative.inner is not None and worker.mount_ns == relative.mount_ns
     master = relative.stat.pid == worker.stat.parent_pid
     return listed and same_space and (later or master)
 

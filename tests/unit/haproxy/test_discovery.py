@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hatrace.haproxy import arguments, discovery, procfs
-from hatrace.haproxy.discovery import NAME, Finder, config_paths
+from hatrace.haproxy.discovery import NAME, Finder, _Found, _names, config_paths
 from hatrace.model.topology import Kind, Process
 
 from .fakes import eventually, running
@@ -180,3 +180,16 @@ def test_absolute_links_of_another_root_stay_inside_it(tmp_path: Path) -> None:
     assert procfs.inside(root, "/var/up/a.sock") == f"{root}/run/haproxy/a.sock"
     assert procfs.inside(root, "/loop/a") == f"{root}/loop/a"
     assert procfs.inside("/", "/var/run/a.sock") == "/var/run/a.sock"
+
+
+def test_pids_of_another_container_are_others() -> None:
+    old = in_container(812, "haproxy", inner=8, mount_ns=1)
+    assert _names(in_container(900, "haproxy -sf 8", inner=9, mount_ns=1), old)
+    assert not _names(in_container(900, "haproxy -sf 8", inner=9, mount_ns=2), old)
+    assert not _names(in_container(900, "haproxy -sf 8", inner=None, mount_ns=1), old)
+
+
+def in_container(pid: int, line: str, inner: int | None, mount_ns: int) -> _Found:
+    words = tuple(line.split())
+    stat = procfs.Stat(pid, "haproxy", "S", 1, pid)
+    return _Found(stat, words, arguments.parse(words), inner, 7, mount_ns, "/", None)
