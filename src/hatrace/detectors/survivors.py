@@ -10,7 +10,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from hatrace.detectors.growth import SECOND_NS
-from hatrace.detectors.reloads import CURRENT, current_of, retired_ns
+from hatrace.detectors.reloads import (
+    CURRENT,
+    current_of,
+    current_workers,
+    retired_ns,
+    same_haproxy,
+)
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Role
 from hatrace.model.event import Stream, Target
@@ -95,7 +101,7 @@ def _of_worker(world: World, process: Process, rows: Iterable[Target]) -> Iterab
             places.setdefault((row.address, row.port), []).append(row)
     for place, found in sorted(places.items()):
         server = current.get(place)
-        if server is not None or _was_server(world, found):
+        if server is not None or _was_server(world, process, found):
             yield from _survivor(world, process, server, found)
 
 
@@ -105,9 +111,18 @@ def _listed(world: World, process: Process) -> list[Server]:
     return [server for worker in workers for server in world.servers.get(worker.pid, ())]
 
 
-def _was_server(world: World, rows: Sequence[Target]) -> bool:
-    """Whether this was a server's address before, as the table remembers."""
-    return any(world.target_attribution(row).role is Role.SERVER for row in rows)
+def _was_server(world: World, process: Process, rows: Sequence[Target]) -> bool:
+    """Whether this was a server's address before, as the table remembers of its own HAProxy."""
+    attributed = (world.target_attribution(row).role for row in rows)
+    return _is_own(world, process) and Role.SERVER in attributed
+
+
+def _is_own(world: World, process: Process) -> bool:
+    """Whether what is known of its servers is its own list, or of workers of its own HAProxy:
+    for want of its own, the table takes any current worker's."""
+    tellers = [one for one in current_workers(world) if one.pid in world.servers]
+    own = process.pid in world.servers
+    return own or all(same_haproxy(world, one, process) for one in tellers)
 
 
 def _survivor(

@@ -108,6 +108,26 @@ def test_what_another_haproxy_goes_on_to_use_is_out_here_all_the_same() -> None:
     assert "hatrace close --pid 100 --dst 192.0.2.1:443" in text_of(finding)
 
 
+def test_a_server_of_another_haproxy_is_not_removed_from_this_one() -> None:
+    world = table(
+        make.processes(
+            make.at(0),
+            make.process(make.MASTER, Kind.MASTER, parent_pid=1),
+            make.process(OLD, Kind.OLD_WORKER, started_ns=make.at(-600)),
+            make.process(),
+            make.process(300, Kind.STANDALONE, parent_pid=1, config_files=("/other",)),
+        ),
+        make.servers(make.at(0), make.server("x", backend="other", address="192.0.2.50"), pid=300),
+        make.targets(make.at(0), make.data_target(5, pid=OLD, address="192.0.2.50", open=4)),
+    )
+    detector = DrainSurvivor(nothing_known)
+    assert not any(ask(detector, world, second) for second in (1, 7, 30))
+    world.apply(make.servers(make.at(31), make.server("s9", address="192.0.2.50"), pid=OLD))
+    assert [one.subject for one in ask(detector, world, 31)] == []
+    (finding,) = ask(detector, world, 60)
+    assert finding.subject == "be/s9 at 192.0.2.50:443"
+
+
 def test_sessions_of_an_old_worker_to_a_disabled_server_are_a_warning() -> None:
     world = reloaded(make.server(status="MAINT"))
     (finding,) = ask(DrainSurvivor(nothing_known), world, 1)
