@@ -8,11 +8,12 @@ action rested.  Whether it can be written is found out before anything is change
 from __future__ import annotations
 
 import heapq
-import os
 import platform
+import secrets
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from hatrace.capture.format import SOURCE
 from hatrace.capture.reader import Capture, is_closed, read
 from hatrace.capture.writer import Writer
 from hatrace.commands._output import is_there
-from hatrace.errors import EnvironmentLacks, UsageError
+from hatrace.errors import EnvironmentLacks, HatraceError, UsageError
 from hatrace.kernel import preflight
 from hatrace.model.capture_info import CaptureInfo, Scope
 from hatrace.model.event import Action, Event, Trouble
@@ -80,8 +81,15 @@ class Appended(Journal):
     def __init__(self, path: Path) -> None:
         self._path = path
         self._actions: list[Action] = []
-        check_same_host(read(path).info, path)
+        info = read(path).info
+        check_same_host(info, path)
         _check_whole(path)
+        self._unfinished = path.with_name(f".hatrace.{secrets.token_hex(8)}")
+        try:
+            path.open("ab").close()
+            self._writer = Writer(self._unfinished, info)
+        except (HatraceError, OSError) as error:
+            raise _cannot_append(path, error, "name a new file, elsewhere") from error
 
     def write(self, action: Action) -> None:
         self._actions.append(action)
@@ -90,25 +98,37 @@ class Appended(Journal):
         pass
 
     def close(self) -> None:
-        if not self._actions:
-            return
-        capture = read(self._path)
-        unfinished = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         try:
-            with Writer(unfinished, capture.info) as writer:
-                for message in _in_order(capture):
-                    if isinstance(message, FindingChange):
-                        writer.found(message)
-                    else:
-                        writer.write(message)
-                for action in self._actions:
-                    writer.write(action)
-            unfinished.replace(self._path)
-        except EnvironmentLacks as error:
-            do = "make room; it is as it was: what was done now is in the output only"
-            raise EnvironmentLacks(f"cannot append to {self._path}", error.why, do) from error
+            if self._actions:
+                self._append()
+        except (HatraceError, OSError) as error:
+            do = "it is as it was: what was done now is in the output only"
+            raise _cannot_append(self._path, error, do) from error
         finally:
-            unfinished.unlink(missing_ok=True)
+            self._discard()
+
+    def _append(self) -> None:
+        for message in _in_order(read(self._path)):
+            if isinstance(message, FindingChange):
+                self._writer.found(message)
+            else:
+                self._writer.write(message)
+        for action in self._actions:
+            self._writer.write(action)
+        self._writer.close()
+        self._unfinished.replace(self._path)
+
+    def _discard(self) -> None:
+        """What has not taken the capture's name; it stays where nothing can be removed now."""
+        with suppress(HatraceError, OSError):
+            self._writer.close()
+        with suppress(OSError):
+            self._unfinished.unlink(missing_ok=True)
+
+
+def _cannot_append(path: Path, error: HatraceError | OSError, do: str) -> EnvironmentLacks:
+    why = error.why if isinstance(error, HatraceError) else error.strerror or str(error)
+    return EnvironmentLacks(f"cannot append to {path}", why, do)
 
 
 def _in_order(capture: Capture) -> Iterator[Event | FindingChange]:

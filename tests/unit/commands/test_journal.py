@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Iterator
@@ -92,6 +93,53 @@ def test_a_full_disk_leaves_an_old_one_as_it_was(tmp_path: Path) -> None:
     assert "it is as it was" in caught.value.do and "is kept" not in caught.value.do
     assert path.read_bytes() == before
     assert [each.name for each in tmp_path.iterdir()] == ["old.hatrace"]
+
+
+def test_a_disk_that_is_full_already_is_said_before_anything_is_done(tmp_path: Path) -> None:
+    path = tmp_path / "old.hatrace"
+    recorded(path)
+    with no_room(), pytest.raises(EnvironmentLacks, match=r"cannot append to .*/old\.hatrace: "):
+        journal(path)
+    assert [each.name for each in tmp_path.iterdir()] == ["old.hatrace"]
+
+
+def test_a_new_one_that_cannot_take_the_name_is_no_traceback(tmp_path: Path) -> None:
+    path = tmp_path / "old.hatrace"
+    recorded(path)
+    book = journal(path)
+    book.write(action())
+    (unfinished,) = set(tmp_path.iterdir()) - {path}
+    unfinished.unlink()
+    with pytest.raises(EnvironmentLacks, match=r"cannot append to .*: No such file") as caught:
+        book.close()
+    assert "it is as it was" in caught.value.do
+
+
+def test_what_cannot_even_be_removed_hides_no_reason(tmp_path: Path) -> None:
+    """No folder is there any more: removing what is in it is another error than that it is gone."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    recorded(folder / "old.hatrace")
+    book = journal(folder / "old.hatrace")
+    book.write(action())
+    folder.rename(tmp_path / "moved")
+    folder.write_text("a file")
+    with pytest.raises(EnvironmentLacks, match=r"cannot append to .*: Not a directory"):
+        book.close()
+
+
+@pytest.mark.parametrize("name", ["old.hatrace", "x" * 255])
+def test_no_name_and_no_stale_file_is_in_the_way(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    recorded(path)
+    stale = tmp_path / f".{name[:200]}.{os.getpid()}"
+    stale.write_text("another's")
+    book, done = journal(path), action()
+    book.write(done)
+    book.close()
+    assert list(read(path).events)[-1] == done
+    assert stale.read_text() == "another's"
+    assert {each.name for each in tmp_path.iterdir()} == {name, stale.name}
 
 
 def test_an_old_one_keeps_all_it_had_and_gets_the_actions(tmp_path: Path) -> None:
