@@ -24,6 +24,8 @@ ADMIN_HELP = (
     "give a command-line socket level admin (stats socket PATH mode 600 level admin), "
     "or start HAProxy with a master's (-W -S PATH)"
 )
+NO_SOCKET = (Problem.NOT_THERE, Problem.REFUSED, Problem.NO_TARGET)
+"""Nobody to ask there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +159,11 @@ def sessions(haproxies: Haproxies, process: Process, label: str) -> int | None:
 
 
 def help_for(error: NoAnswer) -> str:
-    """What helps against it: a socket that allows more, unless it says something better."""
-    return ADMIN_HELP if error.problem is Problem.DENIED else error.do or ADMIN_HELP
+    """What helps against it; another socket only where this one is missing or allows too little,
+    not against silence."""
+    if error.problem is Problem.DENIED:
+        return ADMIN_HELP
+    return error.do or (ADMIN_HELP if error.problem in NO_SOCKET else "")
 
 
 def _unknown(label: str, asked: list[tuple[Target, set[str]]]) -> UsageError | EnvironmentLacks:

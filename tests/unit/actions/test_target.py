@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hatrace.actions.target import resolve
+from hatrace.actions.target import help_for, resolve
 from hatrace.errors import EnvironmentLacks, UsageError
 from hatrace.haproxy.runtime import NoAnswer, Problem
 from hatrace.model.topology import Kind
@@ -111,6 +111,16 @@ def test_what_helps_is_what_the_silence_says() -> None:
     with pytest.raises(EnvironmentLacks, match="is stopped") as caught:
         resolve(Scripted([MASTER, WORKER], {(100, "show"): stopped}), "be/s1")
     assert caught.value.do == "kill -CONT 100"
+
+
+@pytest.mark.parametrize(
+    ("problem", "helps"),
+    [(Problem.DENIED, True), (Problem.NOT_THERE, True)]
+    + [(each, False) for each in (Problem.TIMEOUT, Problem.CUT, Problem.GUARDED)],
+)
+def test_another_socket_helps_where_one_is_missing(problem: Problem, helps: bool) -> None:
+    error = NoAnswer(problem, "show stat", "why")
+    assert ("level admin" in help_for(error)) is helps
 
 
 def test_a_server_without_an_address_cannot_be_verified() -> None:
