@@ -45,7 +45,7 @@ def of_files(files: Sequence[str], binary: str | None, version: str | None) -> S
 
 
 def _validation(files: Sequence[str], binary: str | None) -> tuple[Validation | None, str]:
-    """HAProxy's word, or why there is none."""
+    """HAProxy's word, or why there is none; raises UsageError for a binary that cannot give it."""
     path = os.environ.get("PATH", "")
     found = binary or shutil.which("haproxy", path=f"{path}:{PLACES}")
     if found is None:
@@ -53,6 +53,8 @@ def _validation(files: Sequence[str], binary: str | None) -> tuple[Validation | 
     try:
         return validate.named(found, files), ""
     except NotValidated as error:
+        if binary is not None:
+            raise UsageError(f"--haproxy {binary}", str(error), "name a HAProxy") from error
         return None, str(error)
 
 

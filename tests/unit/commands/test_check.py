@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hatrace.cli import run
+from hatrace.haproxy import validate
 
 
 @pytest.fixture
@@ -27,3 +28,29 @@ def test_a_haproxy_that_cannot_be_run_is_no_all_clear(
     said = capsys.readouterr()
     assert said.out == ""
     assert f"--haproxy {binary}: no program" in said.err
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("\x7fELF", "Exec format error"),
+        ("#!/nowhere/sh\n", "No such file or directory"),
+        ("#!/bin/sh\nexec sleep 60\n", "did not end within 0.1 s"),
+    ],
+)
+def test_nor_is_one_that_turns_out_not_to_run(
+    content: str,
+    why: str,
+    config: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(validate, "DEADLINE_S", 0.1)
+    binary = tmp_path / "haproxy"
+    binary.write_text(content)
+    binary.chmod(0o755)
+    assert run(["check", config, "--haproxy", str(binary)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert f"--haproxy {binary}: " in said.err and why in said.err
