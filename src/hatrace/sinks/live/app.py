@@ -182,7 +182,10 @@ class LiveView:
             redirect_stderr=False,
             vertical_overflow="crop",
         )
-        self._live.start()
+        try:
+            self._live.start()
+        except OSError:
+            self._terminal_has_gone()
         self._redraw = True
         self._draw_if_changed()
 

@@ -32,8 +32,11 @@ class Keyboard:
         """The terminal is gone: nobody looks any more."""
 
     def open(self) -> None:
-        self._before = self._before or termios.tcgetattr(self._fd)
-        tty.setcbreak(self._fd, termios.TCSANOW)
+        try:
+            self._before = self._before or termios.tcgetattr(self._fd)
+            tty.setcbreak(self._fd, termios.TCSANOW)
+        except termios.error:  # the terminal has gone, as it may while a user's Ctrl-Z stops us
+            self.hung_up = True
 
     def close(self) -> None:
         """As it was before `open`; typed ahead keys are not left to the shell."""

@@ -25,17 +25,20 @@ WAIT_S = 60.0
 
 PROGRAM = """
 import signal, sys, time
+from contextlib import nullcontext
+from hatrace.commands._signals import Ending
 from hatrace.flows.table import Table
 from hatrace.sinks.live.app import LiveView
 from hatrace.sinks.live.pace import Pace
 from tests import factories as make
 from tests.unit.sinks import story
 wanted = sys.argv[1]
-if wanted == "signalled":  # as cli.main has it
+if wanted in ("signalled", "stopped"):  # as cli.main has it
     signal.signal(signal.SIGHUP, lambda number, _: sys.exit(128 + number))
 world = Table(make.info())
 pace = Pace() if wanted == "replay" else None
-with LiveView(make.info(), pace) as view:
+ending = Ending()
+with LiveView(make.info(), pace) as view, ending if wanted == "stopped" else nullcontext():
     for number, event in enumerate(story.events(10_000)):
         world.apply(event)
         view.accept(event, world, story.verdict(story.finding()))
@@ -44,8 +47,10 @@ with LiveView(make.info(), pace) as view:
             time.sleep(0.01)
         if wanted == "crash" and number > 40:
             raise RuntimeError("a defect")
-        if view.stop_requested:
+        if view.stop_requested or ending.number:
             break
+if ending.number:
+    sys.exit(128 + ending.number)
 print("left with", view.stop_requested, flush=True)
 """
 
@@ -66,7 +71,8 @@ class Session:
             stdin=theirs,
             stdout=theirs,
             stderr=subprocess.PIPE,
-            start_new_session=True,
+            start_new_session=wanted != "stopped",
+            process_group=0 if wanted == "stopped" else None,
             env=os.environ
             | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "TERM": "xterm-256color", "NO_COLOR": "1"},
         )
@@ -92,6 +98,20 @@ class Session:
         while self._read(time.monotonic() + 0.05):
             pass
         return self.process.wait(timeout=1)
+
+    def stop(self, number: signal.Signals) -> None:
+        """Send a signal that stops it, and see that it has."""
+        self.process.send_signal(number)
+        deadline = time.monotonic() + WAIT_S
+        while os.waitid(os.P_PID, self.process.pid, os.WSTOPPED | os.WNOHANG) is None:
+            assert time.monotonic() < deadline
+            self._read(time.monotonic() + 0.01)
+
+    def hang_up(self) -> None:
+        """Its terminal goes, as when ssh breaks off."""
+        for fd in (self._theirs, self.ours):
+            os.close(fd)
+        self.ours, self._theirs = (os.open(os.devnull, os.O_RDWR) for _ in range(2))
 
     def settings(self) -> list[object]:
         return termios.tcgetattr(self._theirs)
@@ -236,13 +256,24 @@ def test_a_replay_has_keys_of_its_own(session: Session) -> None:
     session.read_until(" REPLAY x2 PAUSED ")
 
 
-@pytest.mark.parametrize("session", ["run", "replay", "signalled"], indirect=True)
+@pytest.mark.parametrize("session", ["run", "replay"], indirect=True)
 def test_a_terminal_that_goes_away_ends_it(session: Session) -> None:
-    ours, session.ours = session.ours, os.open(os.devnull, os.O_RDWR)
-    theirs, session._theirs = session._theirs, os.open(os.devnull, os.O_RDWR)
-    os.close(theirs)
-    os.close(ours)
-    if session.wanted == "signalled":
-        session.process.send_signal(signal.SIGHUP)
-    code = session.process.wait(timeout=WAIT_S)
-    assert (code, session.complaint()) == (129 if session.wanted == "signalled" else 0, "")
+    session.hang_up()
+    assert (session.process.wait(timeout=WAIT_S), session.complaint()) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("session", "stopping"),
+    [("signalled", signal.SIGSTOP), ("stopped", signal.SIGTSTP)],
+    indirect=["session"],
+)
+def test_a_terminal_that_goes_away_with_its_signal(
+    session: Session, stopping: signal.Signals
+) -> None:
+    """The kernel sends both signals to a terminal's session.  It is stopped meanwhile, so that it
+    cannot see the one before the other; by Ctrl-Z, it then wants the terminal back."""
+    session.stop(stopping)
+    session.hang_up()
+    session.process.send_signal(signal.SIGHUP)
+    session.process.send_signal(signal.SIGCONT)
+    assert (session.process.wait(timeout=WAIT_S), session.complaint()) == (129, "")
