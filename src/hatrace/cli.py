@@ -20,12 +20,13 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import IO, NoReturn
 
 import click
 
 from hatrace import __version__
 from hatrace.errors import EnvironmentLacks, HatraceError
+from hatrace.sinks.stream import aside, forget
 from hatrace.sinks.text import escape
 
 COMMANDS = {
@@ -45,6 +46,8 @@ COMMANDS = {
 
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+GONE = {errno.EPIPE: signal.SIGPIPE, errno.EIO: signal.SIGHUP}
+"""How it is told that a pipe or a terminal is not there any more, and the signal for it."""
 
 
 class Commands(click.Group):
@@ -100,18 +103,8 @@ def run(arguments: Sequence[str]) -> int:
         code = error.exit_code
     except (KeyboardInterrupt, click.Abort):
         code = 128 + signal.SIGINT
-    except BrokenPipeError:
-        if not _reader_has_gone():
-            raise
-        _forget(sys.stdout)
-        code = 128 + signal.SIGPIPE
     except OSError as error:
-        if error.errno not in NO_ROOM:
-            raise
-        _forget(sys.stdout)
-        where = error.filename or "the output"
-        _show(EnvironmentLacks(f"cannot write {where}", os.strerror(error.errno), "make room"))
-        code = EnvironmentLacks.exit_code
+        code = _not_written(error)
     return code
 
 
@@ -123,42 +116,54 @@ def _invoke(arguments: Sequence[str]) -> int:
 
 def _complete_streams() -> None:
     """A stream that was closed (``hatrace ... >&-``) is one to nowhere: a file opened later must
-    not get its number, and what is printed nobody's traceback.  What the locale's encoding lacks
-    is printed as ``\\u2192``, as stderr does it."""
+    not get its number, here or in a child, and what is printed nobody's traceback.  What the
+    locale's encoding lacks is printed as ``\\u2192``, as stderr does it."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115
+            setattr(sys, name, _nowhere(mode))
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
 
 
+def _nowhere(mode: str) -> IO[str]:
+    """A stream which takes all, in any locale, and which children get (PEP 446)."""
+    stream = Path(os.devnull).open(mode, encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+    os.set_inheritable(stream.fileno(), True)
+    return stream
+
+
 def _show(error: click.ClickException | HatraceError) -> None:
     """On stderr; if that cannot be written, the exit code still says it."""
-    try:
-        if isinstance(error, click.ClickException):
+    if isinstance(error, click.ClickException):
+        try:
             error.show()
-        else:
-            _say(error)
-    except OSError:
-        _forget(sys.stderr)
-
-
-def _say(error: HatraceError) -> None:
-    click.echo(f"hatrace: {escape(str(error))}", err=True)
+        except OSError:
+            forget(sys.stderr.fileno())
+        return
+    aside(f"hatrace: {escape(str(error))}")
     if error.do:
-        click.echo(f"  do: {escape(error.do)}", err=True)
+        aside(f"  do: {escape(error.do)}")
+
+
+def _not_written(error: OSError) -> int:
+    """The exit code where the output takes no more; raises every other error again."""
+    if error.errno in GONE and _reader_has_gone():
+        forget(sys.stdout.fileno())
+        return 128 + GONE[error.errno]
+    if error.errno not in NO_ROOM:
+        raise error
+    forget(sys.stdout.fileno())
+    where = error.filename or "the output"
+    _show(EnvironmentLacks(f"cannot write {where}", os.strerror(error.errno), "make room"))
+    return EnvironmentLacks.exit_code
 
 
 def _reader_has_gone() -> bool:
-    """Whether the pipe that broke is our stdout, as in ``hatrace report x | head -1``."""
+    """Whether it is our stdout that broke: the pipe of ``hatrace report x | head -1``, or a
+    terminal that was closed (poll(2): POLLERR)."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     return any(events & select.POLLERR for _, events in poll.poll(0))
-
-
-def _forget(stream: TextIO) -> None:
-    """Nobody reads any more; the interpreter's own flush at exit must not complain."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _ended_by_signal(number: int, frame: FrameType | None) -> NoReturn:

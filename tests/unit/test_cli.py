@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -73,7 +74,8 @@ def test_help_imports_no_command() -> None:
     process = python(code, stdout=subprocess.PIPE)
     out, _ = process.communicate(timeout=60)
     modules = set(out.splitlines()[-1].split(","))
-    assert modules <= {"hatrace.cli", "hatrace.errors", "hatrace.sinks", "hatrace.sinks.text"}
+    ours = ("cli", "errors", "sinks", "sinks.stream", "sinks.text")
+    assert modules <= {f"hatrace.{name}" for name in ours}
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -175,19 +177,57 @@ def test_errors_that_nobody_can_be_told_keep_their_exit_code(
             assert process.returncode == 2
 
 
+@pytest.mark.parametrize("full", [True, False])
+def test_warnings_that_nobody_can_be_told_cost_no_answer(
+    full: bool, broken_pipe: int, tmp_path: Path
+) -> None:
+    torn, rows = tmp_path / "torn.hatrace", tmp_path / "rows.csv"
+    whole = Path(GOLDEN).read_bytes()
+    torn.write_bytes(whole[: len(whole) // 2])
+    words = ["export", str(torn), "--format", "csv", "-o", str(rows)]
+    with Path("/dev/full").open("w") as takes_nothing:
+        process = subprocess.run(
+            [sys.executable, "-c", f"from hatrace.cli import main; main({words})"],
+            env=os.environ | {"PYTHONPATH": str(SRC)},
+            stderr=takes_nothing.fileno() if full else broken_pipe,
+            timeout=60,
+        )
+    assert process.returncode == 0
+    assert rows.read_text().startswith("seen,at,")
+
+
+@pytest.mark.parametrize("words", [["report", GOLDEN], ["explain"], ["export", GOLDEN]])
+def test_a_terminal_that_has_gone_without_its_signal(words: list[str]) -> None:
+    """As under nohup, or after ``disown``."""
+    ours, theirs = pty.openpty()
+    os.close(ours)
+    code = (
+        "import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN);"
+        f"from hatrace.cli import main; main({words})"
+    )
+    process = python(code, stdout=theirs)
+    os.close(theirs)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (129, "")
+
+
 def test_streams_that_were_closed_are_streams_to_nowhere() -> None:
-    """``hatrace ... <&- >&- 2>&-``: no traceback, and no other file gets their numbers."""
+    """``hatrace ... <&- >&- 2>&-``: no traceback, no other file gets their numbers, nor a child's,
+    and nothing is printed that they could not take."""
     code = """
 import os, sys
 from hatrace import cli
 def body(*_):
-    print("to nobody", flush=True)
-    return 7 if os.open("/dev/null", os.O_RDONLY) > 2 and not sys.stdin.isatty() else 8
+    for stream in (sys.stdout, sys.stderr):
+        print("to nobody \\u2192 \\udc80", file=stream, flush=True)
+    theirs = all(os.get_inheritable(fd) for fd in (0, 1, 2))
+    return 7 if theirs and os.open("/dev/null", os.O_RDONLY) > 2 and not sys.stdin.isatty() else 8
 cli._invoke = body
 cli.main([])
 """
     shell = f"exec {sys.executable} -c '{code}' <&- >&- 2>&-"
-    environment = os.environ | {"PYTHONPATH": str(SRC)}
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    environment = os.environ | {"PYTHONPATH": str(SRC)} | ascii_only
     assert subprocess.run(["sh", "-c", shell], env=environment, timeout=60).returncode == 7
 
 

@@ -21,7 +21,7 @@ import click
 from hatrace.actions.desk import Change, Desk, Result
 from hatrace.commands import _options as options
 from hatrace.commands._journal import Journal
-from hatrace.errors import UsageError
+from hatrace.errors import EnvironmentLacks, UsageError
 from hatrace.model.event import Action, Event
 from hatrace.model.finding import Evidence
 from hatrace.sinks.text import escape
@@ -84,7 +84,14 @@ class Counter(Desk):
             self._voice.step(change, "yes")
             return True
         self._voice.step(change, "asked")
-        return click.confirm("  do it?", default=False, err=True)
+        try:
+            return click.confirm("  do it?", default=False, err=True)
+        except OSError as error:
+            raise EnvironmentLacks(
+                "cannot ask",
+                error.strerror or str(error),
+                "ask for a --dry-run first, then give --yes",
+            ) from error
 
     def did(self, change: Change, result: str) -> None:
         action = Action(time.monotonic_ns(), change.record or change.text, result)

@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-import click
-
 from hatrace import detectors
 from hatrace.capture.reader import read
 from hatrace.commands._journal import check_same_host, here
@@ -20,6 +18,7 @@ from hatrace.model.event import Event
 from hatrace.model.finding import Change, Finding
 from hatrace.model.world import World
 from hatrace.pipeline import Verdict, run
+from hatrace.sinks.stream import aside
 
 LOOK_S = 8.0
 """A finding that is there from the start shows within seconds."""
@@ -42,7 +41,7 @@ def in_capture(path: Path, slug: str) -> list[Finding]:
 
 def live(slug: str, scope: Collection[int]) -> list[Finding]:
     """The findings of that name as of now; raises UsageError if there is none."""
-    click.echo(f"looking for {slug} for up to {LOOK_S:g} s", err=True)
+    aside(f"looking for {slug} for up to {LOOK_S:g} s")
     watched = Scope(ScopeKind.PID, tuple(map(str, scope)))
     sink = _Seen(slug)
     with Tracing(watched, None, "summary") as tracing:

@@ -14,6 +14,7 @@ from hatrace.haproxy.version import Version
 from hatrace.model.finding import Severity
 from hatrace.model.setup import Setup
 from hatrace.sinks import checked
+from hatrace.sinks.stream import aside
 from hatrace.sinks.text import escape
 
 
@@ -41,7 +42,7 @@ def _print(setup: Setup | EnvironmentLacks, as_json: bool) -> int:
     """The answers for one HAProxy; its exit code."""
     if isinstance(setup, EnvironmentLacks):
         do = f"\n  do: {escape(setup.do)}" if setup.do else ""
-        click.echo(f"hatrace: {escape(str(setup))}{do}", err=True)
+        aside(f"hatrace: {escape(str(setup))}{do}")
         return setup.exit_code
     answers = checks.ask(setup)
     click.echo(checked.as_json(answers) if as_json else checked.as_text(answers) + "\n")

@@ -20,6 +20,7 @@ from hatrace.haproxy import known_issues
 from hatrace.model.event import Event, Trouble
 from hatrace.sinks.export.printers import write_csv, write_jsonl
 from hatrace.sinks.export.rows import Row, finding_rows, flow_rows
+from hatrace.sinks.stream import aside
 from hatrace.sinks.text import escape
 
 PRINTERS = {"jsonl": write_jsonl, "csv": write_csv}
@@ -97,7 +98,7 @@ def _warning(capture: Capture) -> Capture:
     def events() -> Iterator[Event]:
         for event in capture.events:
             if isinstance(event, Trouble) and event.source == SOURCE:
-                click.echo(f"hatrace: {escape(event.subject)}: {escape(event.why)}", err=True)
+                aside(f"hatrace: {escape(event.subject)}: {escape(event.why)}")
             yield event
 
     return capture._replace(events=events())

@@ -16,6 +16,7 @@ from hatrace.lab import builds
 from hatrace.lab.scenario import Scenario
 from hatrace.lab.scenarios import SCENARIOS
 from hatrace.lab.stage import Stage
+from hatrace.sinks.stream import aside
 
 CAUSES = ("clients", "server", "worker")
 
@@ -68,7 +69,7 @@ def command(
         return 0
     script, binary = _script(scenario, cause), _binary(haproxy)
     with Stage() as stage:
-        click.echo(_described(script), err=True)
+        aside(_described(script))
         playing = script.play(stage, binary)
         time.sleep(script.before_s if before is None else before)
         return watch(Settings(playing.scope, duration, as_json, output, force, rung=rung))

@@ -1,10 +1,11 @@
-"""A text stream whose reader may go away at any time (``hatrace live --json | head``)."""
+"""Text streams whose readers may go away at any time (``hatrace live --json | head``)."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import select
+import sys
 from typing import TextIO
 
 from hatrace.errors import EnvironmentLacks
@@ -47,11 +48,25 @@ class LineStream:
         """What is still buffered goes to /dev/null, so that Python's exit does not complain."""
         self.broken = True
         if self._fd is not None:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._fd)
-            os.close(nowhere)
+            forget(self._fd)
         with contextlib.suppress(OSError):
             self._stream.flush()
+
+
+def aside(text: str) -> None:
+    """Says a line on stderr, which is no part of the answer: where it takes nothing (a pipe that
+    nobody reads, a full disk), the answer is given all the same."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        forget(sys.stderr.fileno())
+
+
+def forget(fd: int) -> None:
+    """From now on it is one to nowhere: the interpreter's own flush at exit must not complain."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, fd)
+    os.close(nowhere)
 
 
 def _descriptor(stream: TextIO) -> int | None:

@@ -14,7 +14,7 @@ from hatrace.actions.desk import Change, Result
 from hatrace.capture.reader import is_closed, read
 from hatrace.commands._desk import counter, require_consent, table
 from hatrace.commands._journal import Nowhere, journal
-from hatrace.errors import UsageError
+from hatrace.errors import EnvironmentLacks, UsageError
 from hatrace.model.event import Action
 from hatrace.model.finding import Evidence, Step
 
@@ -111,6 +111,15 @@ def test_what_was_done_is_kept_though_nobody_reads_on(
     assert is_closed(path)
     (kept,) = read(path).events
     assert isinstance(kept, Action) and kept.command == "disable server be/s1"
+
+
+def test_a_question_that_nobody_can_see_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    with (
+        pytest.raises(EnvironmentLacks, match="cannot ask"),
+        counter(Nowhere(), yes=False, dry_run=False, as_json=False) as desk,
+    ):
+        monkeypatch.setattr("sys.stderr", Gone())
+        desk.agreed(CHANGE)
 
 
 def test_a_dry_run_says_no(capsys: pytest.CaptureFixture[str]) -> None:

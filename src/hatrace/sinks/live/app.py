@@ -26,6 +26,7 @@ from hatrace.sinks.live.pace import Pace
 from hatrace.sinks.live.state import Folder
 from hatrace.sinks.live.terminal import Keyboard
 from hatrace.sinks.live.view import draw
+from hatrace.sinks.stream import forget
 
 if TYPE_CHECKING:
     from hatrace.model.capture_info import CaptureInfo
@@ -202,9 +203,7 @@ class LiveView:
     def _terminal_has_gone(self) -> None:
         """EIO, as when ssh breaks off: nothing more is written there, at the exit neither."""
         self._keyboard.hung_up = True
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        forget(sys.stdout.fileno())
 
     def _take_signals(self) -> None:
         """Each only marks what `poll` then does: a handler may run in the middle of a write."""
