@@ -18,8 +18,9 @@ from hatrace.sinks.text import escape
 
 MOST_ROWS = 20
 _SPECIAL = re.compile(r"([\\`*_\[\]#|~$>])")
-_LINK = re.compile(r"@(?=\w)|:(?=//)|\bwww(?=\.)", re.IGNORECASE)
-"""What GitHub makes a link, a mail address or a call of, without any markup (GFM, 6.9)."""
+_LINK = re.compile(r"@(?=\S)|:(?=//)|(?<![^\W_])www(?=\.)", re.IGNORECASE)
+"""What GitHub makes a link, a mail address or a call of, without any markup (GFM, 6.9); that
+of the Web may follow a ``_``, and a mail's host may begin with any of ``_``, ``-`` and ``.``."""
 _LIST = re.compile(r"^([-+=]|\d+[.)])(?=\s|$)")
 
 
