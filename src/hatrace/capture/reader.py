@@ -92,10 +92,11 @@ def _check_time(time_ns: int) -> None:
 
 
 def _events(path: Path, header: _Header) -> Iterator[Event]:
-    """Every event; where something is missing, a Trouble at the time of the last whole event."""
+    """Every event; where something is missing, be it a finding, a Trouble at the time of the last
+    whole event."""
     at_ns = header.info.started_ns
     troubles: set[str] = set()
-    for item in _messages(path, header, findings=False):
+    for item in _messages(path, header):
         if isinstance(item, Damage):
             if item.why not in troubles:
                 troubles.add(item.why)
@@ -106,19 +107,19 @@ def _events(path: Path, header: _Header) -> Iterator[Event]:
 
 
 def _findings(path: Path, header: _Header) -> Iterator[FindingChange]:
-    for item in _messages(path, header, findings=True):
+    for item in _messages(path, header, FINDINGS):
         if isinstance(item, FindingChange):
             yield item
 
 
-def _messages(path: Path, header: _Header, findings: bool) -> Iterator[Message | Damage]:
-    """Those of the findings' channel, or all others."""
+def _messages(path: Path, header: _Header, only: str | None = None) -> Iterator[Message | Damage]:
+    """Those of all channels, or only of one."""
     for record in _open(path):
         if isinstance(record, Damage):
             yield record
         elif isinstance(record, Stored):
             topic = header.channels.get(record.channel_id, "")
-            if (topic == FINDINGS) == findings:
+            if only in (None, topic):
                 yield from _decode(header.version, topic, record)
 
 

@@ -184,6 +184,18 @@ def test_an_event_that_nobody_could_have_written_is_left_out(data: bytes, tmp_pa
     assert isinstance(trouble, Trouble) and "cannot be understood" in trouble.why
 
 
+def test_a_finding_that_nobody_could_have_written_is_missed(tmp_path: Path) -> None:
+    path = tmp_path / "a.hatrace"
+    with Writer(path, make.info()) as writer:
+        writer.write(Tick(1))
+        writer._mcap.add_message(writer._channels[FindingChange], 2, b'{"broken":1}', 2)
+        writer.found(samples.change())
+    _, events, findings = read(path)
+    _, trouble = events
+    assert isinstance(trouble, Trouble) and "finding-change" in trouble.why
+    assert list(findings) == [samples.change()]
+
+
 def test_fields_added_later_are_no_obstacle() -> None:
     newer = msgspec.json.encode(msgspec.to_builtins(make.info()) | {"added_later": 1})
     assert msgspec.json.decode(newer, type=CaptureInfo) == make.info()

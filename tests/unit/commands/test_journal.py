@@ -191,6 +191,14 @@ def test_a_torn_one_is_refused_before_anything_is_done(tmp_path: Path) -> None:
         journal(path)
 
 
+def test_one_with_a_finding_that_cannot_be_copied_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.hatrace"
+    with Writer(path, here()) as writer:
+        writer._mcap.add_message(writer._channels[FindingChange], 2, b'{"broken":1}', 2)
+    with pytest.raises(UsageError, match="finding-change"):
+        journal(path)
+
+
 def test_a_capture_from_elsewhere_is_never_appended_to() -> None:
     before = GOLDEN.read_bytes()
     with pytest.raises(UsageError):
