@@ -33,6 +33,15 @@ class State(IntEnum):
     CLOSING = 11
     NEW_SYN_RECV = 12
 
+    @classmethod
+    def _missing_(cls, value: object) -> State | None:
+        """``STATE_13``: one of a newer kernel, or of a record that is not what it was."""
+        if not isinstance(value, int):
+            return None
+        unknown = int.__new__(cls, value)
+        unknown._name_, unknown._value_ = f"STATE_{value}", value
+        return unknown
+
 
 class Flag(IntFlag):
     """``enum flow_flag`` of bpf/flow.h."""

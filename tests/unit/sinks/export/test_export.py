@@ -7,6 +7,7 @@ import json
 from datetime import UTC, datetime
 
 from hatrace.model.event import Event, Tick
+from hatrace.model.finding import Evidence
 from hatrace.model.flow import FIELDS
 from hatrace.sinks.export.printers import write_csv, write_jsonl
 from hatrace.sinks.export.rows import Row, finding_rows, flow_rows
@@ -72,6 +73,12 @@ def test_no_cell_is_a_formula_or_an_escape_sequence() -> None:
         write_jsonl(flow_rows(make.info(), events), lines)
         assert lines.getvalue().isascii()
         assert lines.getvalue().rstrip("\n").isprintable()
+
+
+def test_a_state_that_no_kernel_has_is_a_number() -> None:
+    odd = make.flow(state=77)
+    (row,) = flow_rows(make.info(), [make.finished(odd)])
+    assert row["state"] == Evidence.of(odd, make.at(3)).state == "STATE_77"
 
 
 def test_nothing_makes_no_rows() -> None:
