@@ -42,6 +42,12 @@ def is_there(path: Path) -> bool:
     return False
 
 
+def refuse_itself(path: Path | None, source: Path) -> None:
+    """Raises UsageError for a file that is to be written over the one that is read."""
+    if path is not None and is_there(path) and path.samefile(source):
+        raise UsageError(f"cannot write {path}", "it is the one that is read", "name another file")
+
+
 def _refuse(path: Path, force: bool) -> None:
     """What must not be overwritten."""
     if is_there(path) and not force:

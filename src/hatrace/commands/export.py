@@ -13,7 +13,7 @@ from hatrace.capture.format import SOURCE
 from hatrace.capture.reader import Capture, read
 from hatrace.capture.redact import Redactor
 from hatrace.capture.writer import Writer
-from hatrace.commands._output import destination, is_there
+from hatrace.commands._output import destination, refuse_itself
 from hatrace.errors import UsageError
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
@@ -53,10 +53,11 @@ def command(
 ) -> None:
     """Rows of the capture FILE for other tools: a line for each flow, or for each finding."""
     capture = _warning(read(file))
+    refuse_itself(output, file)
     if redact:
         capture = _redacted(capture, what, style)
     if style == CAPTURE:
-        _again(capture, file, output, force)
+        _again(capture, output, force)
         return
     with destination(output, force) as stream:
         PRINTERS[style](_rows(capture, what), stream)
@@ -69,11 +70,10 @@ def _rows(capture: Capture, what: str) -> Iterable[Row]:
     return flow_rows(capture.info, capture.events)
 
 
-def _again(capture: Capture, file: Path, output: Path | None, force: bool) -> None:
+def _again(capture: Capture, output: Path | None, force: bool) -> None:
     """A new capture of a replay: its findings are concluded anew."""
-    if output is None or (is_there(output) and output.samefile(file)):
-        why = f"{output} is the one that is read" if output else "none is given"
-        raise UsageError("a capture needs a file of its own", why, "add -o FILE")
+    if output is None:
+        raise UsageError("a capture needs a file of its own", "none is given", "add -o FILE")
     with Writer(output, capture.info, force=force) as writer:
         found = detectors.create(known_issues.matching)
         pipeline.run(capture.events, Table(capture.info), found, [], writer)

@@ -10,7 +10,7 @@ import click
 
 from hatrace import detectors, pipeline
 from hatrace.capture.reader import read
-from hatrace.commands._output import destination
+from hatrace.commands._output import destination, refuse_itself
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
 from hatrace.sinks.report import as_json, markdown, text
@@ -47,6 +47,7 @@ def command(file: Path, style: str, output: Path | None, force: bool) -> int:
     Exit code 1 with findings, 0 without.
     """
     report = judge(file)
+    refuse_itself(output, file)
     with destination(output, force) as stream:
         PRINTERS[style](report, stream)
     return 1 if report.summary.outcome is Outcome.FINDINGS else 0

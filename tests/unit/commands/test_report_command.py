@@ -150,11 +150,24 @@ def test_redacted_rows(leaking: str, capsys: pytest.CaptureFixture[str]) -> None
     assert "quote names" in capsys.readouterr().err
 
 
+def test_a_capture_needs_a_file(leaking: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", leaking, "--format", "hatrace"]) == 2
+    assert "none is given" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "style"),
+    [
+        ("export", "hatrace"),
+        ("export", "csv"),
+        ("export", "jsonl"),
+        ("report", "json"),
+    ],
+)
 def test_a_capture_is_not_written_over_itself(
-    leaking: str, capsys: pytest.CaptureFixture[str]
+    command: str, style: str, leaking: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = Path(leaking).read_bytes()
-    for output, why in (([], "none is given"), (["-o", leaking, "--force"], "that is read")):
-        assert run(["export", leaking, "--format", "hatrace", *output]) == 2
-        assert why in capsys.readouterr().err
+    assert run([command, leaking, "--format", style, "-o", leaking, "--force"]) == 2
+    assert "it is the one that is read" in capsys.readouterr().err
     assert Path(leaking).read_bytes() == before
