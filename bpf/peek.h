@@ -69,11 +69,14 @@ static inline u64 now_ns(void)
 	return whole(bpf_ktime_get_ns());
 }
 
-/* The time of the segment that is being worked on, as the kernel took it. */
-static inline u64 segment_ns(struct sock *sk)
+static inline u64 latest(u64 one, u64 other)
 {
-	struct tcp_sock *tp = skc_to_tcp_sock(sk);
+	return one > other ? one : other;
+}
 
+/* The time of the latest segment, as the kernel took it. */
+static inline u64 segment_ns(struct tcp_sock *tp)
+{
 	return tp ? whole(GET(tp, tcp_mstamp) * 1000) : 0;
 }
 

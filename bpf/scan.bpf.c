@@ -93,6 +93,18 @@ static inline int suspect(struct criteria *c, struct flow *f, u64 now)
 /* A gone flow whose address nobody has taken over for so long: its memory went elsewhere. */
 #define UNCLAIMED_NS 10000000000ULL
 
+/* Whether the memory is another socket's by now. */
+static inline int is_anothers(struct flow *f, struct sock *sk)
+{
+	u16 rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
+	u16 lport = PEEK(sk, __sk_common.skc_num);
+
+	if (!rport || !f->rport || rport == f->rport)
+		return lport && f->lport && lport != f->lport;
+	/* Another program may have sent connect() elsewhere, after our hook: it has its own port still. */
+	return f->flags & FLOW_ACCEPTED || (f->lport && lport != f->lport);
+}
+
 /*
  * A tracepoint's program does not run while it runs on the same CPU already: one that a
  * softirq interrupts may so miss an end (one in some hundred where interrupts bring packets to
@@ -101,14 +113,23 @@ static inline int suspect(struct criteria *c, struct flow *f, u64 now)
  */
 static inline int ended_unseen(struct flow *f, struct sock *sk)
 {
-	u16 port = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
+	return !PEEK(sk, __sk_common.skc_refcnt.refs.counter) || is_anothers(f, sk);
+}
 
-	if (!PEEK(sk, __sk_common.skc_refcnt.refs.counter))
-		return 1;
-	if (!port || !f->rport || port == f->rport)
-		return 0;
-	/* Another program may have sent connect() elsewhere, after our hook: it has its own port still. */
-	return f->flags & FLOW_ACCEPTED || (f->lport && f->lport != PEEK(sk, __sk_common.skc_num));
+/* What a socket that is freed, and not used again yet, still says of its end. */
+static inline void end_unseen(struct flow *f, struct sock *sk, u64 now)
+{
+	struct tcp_sock *tp = (void *)sk;
+	u64 at = whole(now), last_ns;
+
+	if (f->released_ns && !is_anothers(f, sk)) {
+		last_ns = latest(f->released_ns, segment_ns(tp));
+		if (last_ns < at)
+			at = last_ns;
+		if (!f->closed_ns)
+			fill_bytes(f, tp);
+	}
+	end_late(f, at);
 }
 
 /* What the hooks may so have missed of a flow that is open: seen now. */
@@ -230,7 +251,7 @@ static inline void look(struct criteria *c, struct config *s, struct flow *known
 	if (known->gone_ns)
 		return;
 	if (ended_unseen(known, sk)) {
-		end_late(known, whole(now));
+		end_unseen(known, sk, now);
 		return;
 	}
 	if (!known->netns) /* connect() has not told it: before its target, which it is part of */

@@ -27,6 +27,11 @@ static inline void finish(struct flow *f)
 		return;
 	f->id ^= c->secret; /* in the table it is the address: now it leaves */
 	f->state = TCP_CLOSE;
+	if (!f->closed_ns && f->established_ns && f->released_ns)
+		f->flags |= FLOW_FIN_SENT;
+	if (!f->closed_ns && !f->established_ns && !(f->flags & FLOW_ADOPTED) &&
+	    f->flags & FLOW_CONNECTED) /* refused before a SYN: no route, a policy */
+		f->flags |= FLOW_FAILED;
 	if (f->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
 		count_gone(f);
 	if (!c->summary && ring_put(MAP(MAP_RING), f, sizeof(*f), NO_WAKEUP) && (l = lost()))

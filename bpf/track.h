@@ -54,7 +54,7 @@ static inline void on_child(struct sock *sk)
 	if (!c || (c->scope != SCOPE_ALL && !listened_on(f.lport)))
 		return;
 	f.id = key;
-	f.born_ns = f.established_ns = segment_ns(sk);
+	f.born_ns = f.established_ns = segment_ns(skc_to_tcp_sock(sk));
 	f.family = GET(sk, __sk_common.skc_family);
 	f.state = TCP_ESTABLISHED;
 	f.flags = FLOW_ACCEPTED;
@@ -136,7 +136,7 @@ static inline void on_established(struct sock *sk)
 
 	if (!f)
 		return;
-	f->established_ns = segment_ns(sk);
+	f->established_ns = segment_ns(skc_to_tcp_sock(sk));
 	f->state = TCP_ESTABLISHED;
 	fill_local(f, sk);
 	fill_netns(f, sk);
@@ -231,7 +231,7 @@ static inline void on_state(struct sock *sk, int old, int new)
 			return;
 		f->state = new;
 		f->flags |= FLOW_FIN_RECEIVED;
-		f->fin_ns = segment_ns(sk);
+		f->fin_ns = segment_ns(skc_to_tcp_sock(sk));
 		wake(key, f);
 		return;
 	}
@@ -300,21 +300,10 @@ static inline void on_destroy(struct sock *sk)
 
 	if (!f)
 		return;
-	f->gone_ns = f->released_ns; /* or the segment that ended it, if that came later */
 	tp = skc_to_tcp_sock(sk);
-	if (tp) {
-		u64 last_ns = whole(GET(tp, tcp_mstamp) * 1000);
-
-		if (last_ns > f->gone_ns)
-			f->gone_ns = last_ns;
-		if (!f->closed_ns)
-			fill_bytes(f, tp);
-	}
-	if (!f->closed_ns && f->established_ns && f->released_ns)
-		f->flags |= FLOW_FIN_SENT;
-	if (!f->closed_ns && !f->established_ns && !(f->flags & FLOW_ADOPTED) &&
-	    f->flags & FLOW_CONNECTED) /* refused before a SYN: no route, a policy */
-		f->flags |= FLOW_FAILED;
+	f->gone_ns = latest(f->released_ns, segment_ns(tp)); /* of the segment that ended it */
+	if (tp && !f->closed_ns)
+		fill_bytes(f, tp);
 	finish(f);
 }
 
