@@ -90,6 +90,11 @@ struct losses {
 	__u64 overwritten;	/* ends that no hook saw: told late, by the next scan or birth there */
 };
 
+/* A process in scope, by its tgid. */
+struct process {
+	__u8 comm[16];		/* its name: its first thread's */
+};
+
 enum scope_kind { SCOPE_TGIDS = 0, SCOPE_CGROUP = 1, SCOPE_ALL = 2 };
 
 /* Written by user space, read by every hook. */
@@ -100,7 +105,7 @@ struct config {
 	__u32 scope;		/* enum scope_kind */
 	__u32 summary;		/* 1: finished flows are counted, not reported */
 	__u32 hz;		/* jiffies per second */
-	__u8 comm[16];		/* execs of this name join the scope; empty: none do */
+	__u8 comm[16];		/* who gets this name joins the scope; empty: nobody does */
 	__u16 port_low;		/* net.ipv4.ip_local_port_range */
 	__u16 port_high;
 	__u8 pad[4];

@@ -16,17 +16,16 @@ static inline void tcp_connects(struct sock *sk)
 	struct flow f = {};
 	u32 tgid = current_tgid();
 
-	if (!c || !in_scope(c, tgid))
+	if (!c || !own(c, &f, tgid))
 		return;
 	f.id = key;
 	f.born_ns = f.connect_ns = now_ns();
 	f.family = GET(sk, __sk_common.skc_family);
 	f.state = TCP_SYN_SENT;
-	f.flags = FLOW_CONNECTED;
+	f.flags |= FLOW_CONNECTED;
 	fill_local(&f, sk);
 	fill_remote(&f, sk);
 	fill_netns(&f, sk);
-	own(&f, tgid);
 	insert(key, &f);
 }
 

@@ -20,7 +20,7 @@ enum map {
 	MAP_CRITERIA,	  /* array of one struct criteria */
 	MAP_LOSSES,	  /* per-CPU array of one struct losses */
 	MAP_COUNTERS,	  /* array of u64: COUNTER_* */
-	MAP_TGIDS,	  /* hash: u32 tgid -> u8.  Who is in scope. */
+	MAP_TGIDS,	  /* hash: u32 tgid -> struct process.  Who is in scope. */
 	MAP_LISTENING,	  /* array of 64 bytes: one for each port somebody in scope listens on */
 	MAP_FREE_TARGETS, /* stack of u32: the indexes that no target has */
 	MAP_UNIX_PATHS,	  /* hash: struct unix_path -> u32: the command-line sockets */
@@ -39,6 +39,13 @@ enum counter {
 	COUNTER_UNLISTED, /* 1: some flow is neither calm nor in `looks` */
 	COUNTERS,
 };
+
+/* In two words: where they start is a multiple of 8, which memcpy() of bytes cannot know. */
+static inline void copy_16(u8 *to, const u8 *from)
+{
+	((u64 *)to)[0] = ((u64 *)from)[0];
+	((u64 *)to)[1] = ((u64 *)from)[1];
+}
 
 static inline u64 *counter(u32 which)
 {

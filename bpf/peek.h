@@ -41,13 +41,6 @@ struct address {
 	u64 words[2];
 };
 
-/* In two words: where they start is a multiple of 8, which memcpy() of bytes cannot know. */
-static inline void copy_address(u8 *to, const u8 *from)
-{
-	((u64 *)to)[0] = ((u64 *)from)[0];
-	((u64 *)to)[1] = ((u64 *)from)[1];
-}
-
 static inline void map_v4(u8 *to, u32 address)
 {
 	__builtin_memset(to, 0, 10);

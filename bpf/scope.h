@@ -17,19 +17,33 @@ static inline u32 current_tgid(void)
 	return bpf_get_current_pid_tgid() >> 32;
 }
 
-/*
- * Whether the running process is traced.  Where tracing programs cannot ask for a cgroup
- * (before kernel 5.15, the loader tries it), user space keeps the cgroup's tgids in the map.
- */
-static inline int in_scope(struct config *c, u32 tgid)
+/* The running thread's name: of processes that are in no map, and a call that is not cheap. */
+static inline int name_now(u8 *comm)
 {
+	bpf_get_current_comm(comm, sizeof(((struct process *)0)->comm));
+	return 1;
+}
+
+/*
+ * Whether the running process is traced, and its name.  Where tracing programs cannot ask for a
+ * cgroup (before kernel 5.15, the loader tries it), user space keeps the cgroup's tgids in the map.
+ */
+static inline int in_scope(struct config *c, u32 tgid, u8 *comm)
+{
+	struct process *known;
+
 	if (c->scope == SCOPE_ALL)
-		return 1;
+		return name_now(comm);
 #ifdef ANCESTOR_CGROUP
 	if (c->scope == SCOPE_CGROUP)
-		return bpf_get_current_ancestor_cgroup_id(c->cgroup_level) == c->cgroup_id;
+		return bpf_get_current_ancestor_cgroup_id(c->cgroup_level) == c->cgroup_id &&
+		       name_now(comm);
 #endif
-	return map_get(MAP(MAP_TGIDS), &tgid) != NULL;
+	known = map_get(MAP(MAP_TGIDS), &tgid);
+	if (!known)
+		return 0;
+	copy_16(comm, known->comm);
+	return 1;
 }
 
 /*

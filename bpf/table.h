@@ -10,11 +10,14 @@
 #define BEING_WRITTEN 1 /* of gone_ns */
 #define barrier() asm volatile("" ::: "memory")
 
-static inline void own(struct flow *f, u32 tgid)
+/* The running process becomes the owner, if it is traced. */
+static inline int own(struct config *c, struct flow *f, u32 tgid)
 {
+	if (!in_scope(c, tgid, f->comm))
+		return 0;
 	f->pid = tgid;
 	f->flags |= FLOW_OWNED;
-	bpf_get_current_comm(f->comm, sizeof(f->comm));
+	return 1;
 }
 
 /* A flow leaves: it is counted, and told in one record.  Its gone_ns is set already. */

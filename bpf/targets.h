@@ -34,10 +34,10 @@ static inline u32 target_of(struct flow *f)
 
 	if (f->flags & FLOW_ACCEPTED) {
 		key.direction = INBOUND;
-		copy_address(key.addr, f->laddr);
+		copy_16(key.addr, f->laddr);
 		key.port = f->lport;
 	} else {
-		copy_address(key.addr, f->raddr);
+		copy_16(key.addr, f->raddr);
 		key.port = f->rport;
 		key.pid = f->pid;
 	}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the kernel does to a socket, and the forks and execs of the processes in
+ * What the kernel does to a socket, and the forks and names of the processes in
  * scope: BTF tracepoints, the same on every rung.
  *
  * They run as whoever happens to be on the CPU: never take an owner from here.
@@ -40,33 +40,36 @@ int bpf_iter__tcp_receive_reset(u64 *ctx)
 	return 0;
 }
 
-/* include/trace/events/sched.h: (parent, child) */
+/* include/trace/events/sched.h: (parent, child); it has its parent's name. */
 int bpf_iter__sched_process_fork(u64 *ctx)
 {
 	struct task_struct *parent = (void *)ctx[0], *child = (void *)ctx[1];
 	u32 from = parent->tgid, to = child->tgid;
-	u8 one = 1;
+	struct process copy = {}, *known;
 
-	if (from != to && map_get(MAP(MAP_TGIDS), &from))
-		map_set(MAP(MAP_TGIDS), &to, &one, ANY);
+	known = map_get(MAP(MAP_TGIDS), &from);
+	if (from == to || !known)
+		return 0;
+	copy_16(copy.comm, known->comm);
+	map_set(MAP(MAP_TGIDS), &to, &copy, ANY);
 	return 0;
 }
 
-/* include/trace/events/sched.h: (task, old_pid, bprm); comm is the new one already */
-int bpf_iter__sched_process_exec(u64 *ctx)
+/* include/trace/events/task.h: (task, comm), before it has that name: at exec(), and at wish. */
+int bpf_iter__task_rename(u64 *ctx)
 {
+	struct task_struct *task = (void *)ctx[0];
+	u32 tgid = task->tgid, pid = task->pid;
 	struct config *c = settings();
-	u32 tgid = current_tgid();
-	u64 name[2] = {}, *wanted;
-	u8 one = 1;
+	struct process named = {};
+	u64 *name = (u64 *)named.comm, *wanted;
 
-	if (!c)
+	if (!c || pid != tgid)
 		return 0;
+	read_kernel_string(named.comm, sizeof(named.comm), (void *)ctx[1]);
 	wanted = (u64 *)c->comm;
-	if (!wanted[0])
-		return 0;
-	bpf_get_current_comm(name, sizeof(name));
-	if (name[0] == wanted[0] && name[1] == wanted[1])
-		map_set(MAP(MAP_TGIDS), &tgid, &one, ANY);
+	if ((wanted[0] && name[0] == wanted[0] && name[1] == wanted[1]) ||
+	    map_get(MAP(MAP_TGIDS), &tgid))
+		map_set(MAP(MAP_TGIDS), &tgid, &named, ANY);
 	return 0;
 }

@@ -30,16 +30,15 @@ static inline void on_connect(u64 sk, u8 family, const u8 *raddr, u16 rport)
 	u32 tgid = current_tgid();
 	struct flow f = {};
 
-	if (!c || !in_scope(c, tgid))
+	if (!c || !own(c, &f, tgid))
 		return;
 	f.id = sk;
 	f.born_ns = f.connect_ns = now_ns();
 	f.family = family;
 	f.state = TCP_SYN_SENT;
-	f.flags = FLOW_CONNECTED;
+	f.flags |= FLOW_CONNECTED;
 	__builtin_memcpy(f.raddr, raddr, 16);
 	f.rport = rport;
-	own(&f, tgid);
 	insert(sk, &f);
 }
 
@@ -83,16 +82,15 @@ static inline void missed_child(struct config *c, u64 key, u32 tgid, u16 flags)
 
 	f.lport = PEEK(sk, __sk_common.skc_num);
 	f.rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
-	if (!f.rport || !in_scope(c, tgid))
+	if (!f.rport || !own(c, &f, tgid))
 		return;
 	f.id = key;
 	f.born_ns = now_ns();
 	f.family = PEEK(sk, __sk_common.skc_family);
 	f.state = TCP_ESTABLISHED;
-	f.flags = FLOW_ACCEPTED | flags;
+	f.flags |= FLOW_ACCEPTED | flags;
 	f.netns = PEEK(net, ns.inum);
 	peek_addresses(&f, sk);
-	own(&f, tgid);
 	if (!(flags & FLOW_ADOPTED))
 		f.established_ns = f.born_ns;
 	if (map_get(MAP(MAP_FLOWS), &key))
@@ -121,12 +119,10 @@ static inline void on_accept(u64 sk)
 	}
 	if (f->flags & FLOW_OWNED || !(f->flags & FLOW_ACCEPTED))
 		return;
-	if (!in_scope(c, tgid)) { /* somebody else's listener on the same port */
+	if (!own(c, f, tgid)) { /* somebody else's listener on the same port */
 		f->gone_ns = f->born_ns;
 		wake(sk, f);
-		return;
 	}
-	own(f, tgid);
 }
 
 static inline void on_established(struct sock *sk)
@@ -150,17 +146,16 @@ static inline void on_listen(struct sock *sk)
 	u64 key = (u64)sk;
 	struct flow f = {};
 
-	if (!c || !in_scope(c, tgid))
+	if (!c || !own(c, &f, tgid))
 		return;
 	f.id = key;
 	f.born_ns = now_ns();
 	f.family = GET(sk, __sk_common.skc_family);
 	f.state = TCP_LISTEN;
-	f.flags = FLOW_LISTENER;
+	f.flags |= FLOW_LISTENER;
 	f.inode = inode_of(GET(sk, sk_socket));
 	fill_local(&f, sk);
 	fill_netns(&f, sk);
-	own(&f, tgid);
 	listen_on(f.lport);
 	insert(key, &f);
 }
@@ -276,13 +271,10 @@ static inline void on_release(u64 sk)
 	}
 	if (!f)
 		return;
-	if (!(f->flags & FLOW_OWNED)) { /* accepted without asking for the address */
-		if (!in_scope(c, tgid)) {
-			f->gone_ns = f->born_ns;
-			wake(sk, f);
-			return;
-		}
-		own(f, tgid);
+	if (!(f->flags & FLOW_OWNED) && !own(c, f, tgid)) { /* accepted without a word, by others */
+		f->gone_ns = f->born_ns;
+		wake(sk, f);
+		return;
 	}
 	f->released_ns = now_ns();
 	f->closer = tgid;

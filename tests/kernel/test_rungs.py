@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -296,6 +297,17 @@ def pair(opened: ExitStack, port: int = 0) -> tuple[socket.socket, socket.socket
     return client, server, listener
 
 
+@contextmanager
+def named(comm: Path, name: str) -> Iterator[None]:
+    """A process that gives itself another name for a while."""
+    before = comm.read_text()
+    comm.write_text(name)
+    try:
+        yield
+    finally:
+        comm.write_text(before)
+
+
 def seen(probes: Probes, link: socket.socket) -> Flow:
     """The open flow of a socket of ours."""
     inode = os.fstat(link.fileno()).st_ino
@@ -338,6 +350,16 @@ class TestOpen:
         sees("at accept(), the owner, where the caller asks (as HAProxy does)")
         client, server, listener = pair(opened)
         assert [seen(probes, each).pid for each in (client, server, listener)] == [ME, ME, ME]
+
+    def test_owner_has_its_process_s_name(
+        self, probes: Probes, opened: ExitStack, sees: Callable[..., None]
+    ) -> None:
+        sees("the name that a process has by then, whatever its threads are called")
+        opened.enter_context(named(Path("/proc/self/comm"), "hatrace-a-name"))
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(Path("/proc/thread-self/comm").write_text, "hatrace-thread").result()
+            ends = thread.submit(pair, opened).result()
+        assert {seen(probes, end).comm for end in ends} == {"hatrace-a-name"}
 
     def test_owner_while_many_wait_in_accept(
         self, probes: Probes, opened: ExitStack, sees: Callable[..., None]

@@ -114,7 +114,7 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.CRITERIA: Shape(_ARRAY, 4, wire.CRITERIA.size, 1),
         MapId.LOSSES: Shape(_PERCPU_ARRAY, 4, wire.LOSSES.size, 1),
         MapId.COUNTERS: Shape(_ARRAY, 4, 8, COUNTERS),
-        MapId.TGIDS: Shape(_HASH, 4, 1, sizes.processes, _NO_PREALLOC),
+        MapId.TGIDS: Shape(_HASH, 4, wire.PROCESS.size, sizes.processes, _NO_PREALLOC),
         MapId.LISTENING: Shape(_ARRAY, 4, 64, 1024),
         MapId.FREE_TARGETS: Shape(_STACK, 0, 4, sizes.targets),
         MapId.UNIX_PATHS: Shape(_HASH, wire.UNIX_PATH.size, 4, 256),

@@ -93,7 +93,7 @@ class Probes:
     def _joins(self, pid: int) -> bool:
         """Whether there is room for it in the scope; it is in it then."""
         try:
-            self._maps[MapId.TGIDS].set(_U32.pack(pid), b"\1")
+            self._maps[MapId.TGIDS].set(_U32.pack(pid), wire.PROCESS.pack(_name(pid)))
         except OSError as error:
             if error.errno != errno.E2BIG:
                 raise
@@ -259,6 +259,13 @@ class Probes:
         self._walk.close()
         self._report.close()
         self._loaded.close()
+
+
+def _name(pid: int) -> bytes:
+    """Empty if it has ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_bytes().rstrip(b"\n")[:15]
+    return b""
 
 
 def _has_ended(pid: int) -> bool:

@@ -101,7 +101,7 @@ READERS = (
     Hook("scan", Via.RUN, "flows", source="scan.bpf.c"),
     Hook("inventory", Via.ITERATOR, "task_file", _TRACE_ITER, source="inventory.bpf.c"),
 )
-FOLLOWERS = (_tracepoint("sched_process_fork"), _tracepoint("sched_process_exec"))
+FOLLOWERS = (_tracepoint("sched_process_fork"), _tracepoint("task_rename"))
 STATES = (
     _tracepoint("inet_sock_set_state"),
     _tracepoint("tcp_destroy_sock"),

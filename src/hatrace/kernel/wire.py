@@ -28,6 +28,8 @@ HELD = struct.Struct("<IIIHBB")
 """pid, fd, inode, family, protocol, state."""
 UNIX_PATH = struct.Struct("<108s")
 """name."""
+PROCESS = struct.Struct("16s")
+"""comm."""
 UNIX_CALLER = struct.Struct("<II")
 """pid, path."""
 UNIX_CALLS = struct.Struct("<QQ16s")

@@ -35,6 +35,7 @@ TWINS = {
     "config": "CONFIG",
     "criteria": "CRITERIA",
     "held": "HELD",
+    "process": "PROCESS",
     "unix_path": "UNIX_PATH",
     "unix_caller": "UNIX_CALLER",
     "unix_calls": "UNIX_CALLS",
