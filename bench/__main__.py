@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from subprocess import CalledProcessError
 
-from bench import aims, consumer, growth, lost, minute, page, starts, storm
+from bench import against, aims, consumer, growth, lost, minute, page, starts, storm
 from bench.aims import Aim
 from bench.measure import Sample, alternating, measure
 from bench.table import render
@@ -56,6 +57,9 @@ def options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=2.0, help="of each run beside peers")
     parser.add_argument("--quick", action="store_true", help="2 rounds of 1 second, fewer flows")
     parser.add_argument("--most", type=int, default=1_000_000, help="open flows in growth")
+    parser.add_argument(
+        "--against", metavar="REV", help="only BPF time in `loop`, beside another revision's"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="every sample, for later")
     parser.add_argument("--page", type=Path, metavar="FILE", help="write the tables there, too")
     chosen = parser.parse_args(arguments)
@@ -164,6 +168,18 @@ def attempted(name: str, run: Run, chosen: argparse.Namespace) -> Part:
         return Part(name, f"Failed: `{error!r}`", [], None, failed=True)
 
 
+def beside(chosen: argparse.Namespace) -> int:
+    """Only this checkout and another revision of it."""
+    work = next(work for work in WORKS if work.name == "loop")
+    try:
+        found = against.run(chosen.against, work, 2 * chosen.rounds, chosen.seconds / 2)
+    except (DidNotStart, CalledProcessError, RuntimeError) as error:
+        print(f"hatrace: cannot compare with {chosen.against}: {error}", file=sys.stderr)
+        return 3
+    print(against.table(found))
+    return 0
+
+
 def rendered(parts: Sequence[Part], about: str) -> str:
     """Markdown: what was to be reached first, then each part."""
     table = aims.table([aim for part in parts for aim in part.aims])
@@ -177,6 +193,8 @@ def main(arguments: Sequence[str]) -> int:
     if os.geteuid() != 0:
         print("hatrace: cannot measure: not root\n  do: sudo scripts/bench", file=sys.stderr)
         return 3
+    if chosen.against:
+        return beside(chosen)
     said, began_s = machine(), time.monotonic()
     parts = measured(chosen)
     minutes = (time.monotonic() - began_s) / 60

@@ -9,7 +9,8 @@ from itertools import chain
 
 import pytest
 
-from bench import aims, lost
+from bench import against, aims, lost
+from bench.against import Beside
 from bench.consumer import Recording
 from bench.growth import BAR, Level, plot
 from bench.measure import Sample, alternating
@@ -243,3 +244,13 @@ def test_the_yardstick_comes_to_every_cpu() -> None:
             stick.begin()
             time.sleep(0.1)
             assert stick.pipe_s({cpu}) > 0
+
+
+def test_beside_another_revision_who_comes_first_does_not_count() -> None:
+    """The first of two takes a quarter more, whoever that is; ours takes 0.9 of theirs."""
+    ours = ({"state": 1.125, "release": 1.125}, {"state": 0.9, "release": 0.9})
+    theirs = ({"state": 1.0, "release": 1.0}, {"state": 1.25, "release": 1.25})
+    found = Beside("v1", ours, theirs)
+    assert found.ratio.median == pytest.approx(0.9)
+    assert found.ratio.low == found.ratio.high
+    assert "| all " in against.table(found) and "0.900 (0.900-0.900)" in against.table(found)
