@@ -82,6 +82,14 @@ struct target_total {
 	__u32 lifetime[LIFETIME_BUCKETS];	/* of gone flows */
 };
 
+/* One CPU's lane: flows that ended, on their way to user space (lanes.h). */
+struct lane {
+	__u64 written;		/* flows put in so far */
+	__u64 busy;		/* 1: one is being put in */
+	__u64 read;		/* flows taken out so far, by user space */
+	__u8 pad[40];		/* no two CPUs write the same cache line */
+};
+
 /* What was not recorded, and why.  Each counter only grows. */
 struct losses {
 	__u64 ring_full;	/* finished flows whose record found no room */
@@ -108,7 +116,7 @@ struct config {
 	__u8 comm[16];		/* who gets this name joins the scope; empty: nobody does */
 	__u16 port_low;		/* net.ipv4.ip_local_port_range */
 	__u16 port_high;
-	__u8 pad[4];
+	__u32 lane_flows;	/* room of each CPU's lane, a power of two; 0: none */
 };
 
 /*

@@ -9,6 +9,8 @@
 #include "flow.h"
 #include "helpers.h"
 
+#define barrier() asm volatile("" ::: "memory")
+
 enum map {
 	MAP_FLOWS = 1,	  /* hash: socket address -> struct flow.  The truth. */
 	MAP_RING,	  /* one struct flow for each that ended.  The news. */
@@ -29,6 +31,8 @@ enum map {
 	MAP_TARGET_CALM,  /* array of u64 by target, mapped: open flows that are calm */
 	MAP_KEYS,	  /* array of u64, mapped: socket addresses for the scan; 0 ends them */
 	MAP_REPORT,	  /* array of struct flow, mapped: what the scan has found */
+	MAP_LANES,	  /* array of struct lane, by CPU, mapped */
+	MAP_LANE_FLOWS,	  /* array of struct flow, mapped: the lanes' room, one after the other */
 };
 
 enum counter {

@@ -4,11 +4,11 @@
 #define HATRACE_TABLE_H
 
 #include "calm.h"
+#include "lanes.h"
 #include "scope.h"
 #include "targets.h"
 
 #define BEING_WRITTEN 1 /* of gone_ns */
-#define barrier() asm volatile("" ::: "memory")
 
 /* The running process becomes the owner, if it is traced. */
 static inline int own(struct config *c, struct flow *f, u32 tgid)
@@ -20,8 +20,10 @@ static inline int own(struct config *c, struct flow *f, u32 tgid)
 	return 1;
 }
 
+enum way { BY_RING, BY_LANE };
+
 /* A flow leaves: it is counted, and told in one record.  Its gone_ns is set already. */
-static inline void finish(struct flow *f)
+static inline void finish(struct flow *f, enum way way)
 {
 	struct config *c = settings();
 	struct losses *l;
@@ -37,7 +39,9 @@ static inline void finish(struct flow *f)
 		f->flags |= FLOW_FAILED;
 	if (f->flags & (FLOW_CONNECTED | FLOW_ACCEPTED))
 		count_gone(f);
-	if (!c->summary && ring_put(MAP(MAP_RING), f, sizeof(*f), NO_WAKEUP) && (l = lost()))
+	if (c->summary || (way == BY_LANE && put_in_lane(c, f)))
+		return;
+	if (ring_put(MAP(MAP_RING), f, sizeof(*f), NO_WAKEUP) && (l = lost()))
 		l->ring_full++;
 }
 
@@ -57,7 +61,7 @@ static inline void end_late(struct flow *f, u64 at_ns)
 	if (l)
 		l->overwritten++;
 	f->gone_ns = at_ns;
-	finish(f);
+	finish(f, BY_RING);
 }
 
 /*

@@ -296,7 +296,7 @@ static inline void on_destroy(struct sock *sk)
 	f->gone_ns = latest(f->released_ns, segment_ns(tp)); /* of the segment that ended it */
 	if (tp && !f->closed_ns)
 		fill_bytes(f, tp);
-	finish(f);
+	finish(f, BY_LANE);
 }
 
 #endif

@@ -9,7 +9,7 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 
@@ -19,7 +19,7 @@ from hatrace import detectors
 from hatrace.commands._tracing import Tracing
 from hatrace.flows.table import Table
 from hatrace.haproxy import known_issues
-from hatrace.kernel import totals
+from hatrace.kernel import maps, totals
 from hatrace.kernel.maps import Sizes
 from hatrace.kernel.probes import Probes
 from hatrace.kernel.wire import Criteria
@@ -80,6 +80,16 @@ def until(true: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
+@pytest.fixture
+def on_one_cpu() -> Iterator[None]:
+    """What is sent on loopback is received on the same CPU: one lane fills."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(before)})
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.mark.usefixtures("on_one_cpu")
 def test_a_full_ring_counts_each_flow_it_has_no_room_for(
     connected: Callable[[], Pair], watched: Callable[[Sizes], Probes]
 ) -> None:
@@ -87,8 +97,9 @@ def test_a_full_ring_counts_each_flow_it_has_no_room_for(
     storm(connected, PAIRS)
     until(lambda: gone(probes) == 2 * PAIRS)
     received = list(flows(probes.drain()))
-    assert len(received) == RING_HOLDS
-    assert probes.losses().ring_full == 2 * PAIRS - RING_HOLDS
+    held = RING_HOLDS + TINY_RING.lane_flows
+    assert len(received) == held
+    assert probes.losses().ring_full == 2 * PAIRS - held
 
 
 def test_a_ring_that_is_drained_on_the_way_loses_no_more_than_it_says(
@@ -340,3 +351,34 @@ def test_a_budget_is_kept_by_doing_less_and_a_leak_is_named_all_the_same(
         for _ in range(GHOSTS):
             opened.enter_context(aborted(connected))
         assert hatrace.finding("unreleased-accept")["count"] == GHOSTS
+
+
+def test_few_may_be_left_for_later(
+    connected: Callable[[], Pair], watched: Callable[[Sizes], Probes]
+) -> None:
+    probes = watched(Sizes())
+    storm(connected, 2)
+    until(lambda: gone(probes) == 4)
+    assert probes.drain(5 * LAYOUT.size) == b""
+    assert len(list(flows(probes.drain(4 * LAYOUT.size)))) == 4
+    assert probes.drain() == b""
+
+
+@pytest.mark.parametrize("room", [1, 2, 64])
+def test_what_finds_no_room_in_a_lane_takes_the_ring(
+    room: int,
+    connected: Callable[[], Pair],
+    watched: Callable[[Sizes], Probes],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A lane is a CPU's own, and short where there are many CPUs."""
+    monkeypatch.setattr(maps, "MOST_LANE_FLOWS", room)
+    probes = watched(Sizes())
+    received: list[tuple[int, int]] = []
+    for _ in range(4):
+        storm(connected, PAIRS // 4)
+        received += [(flow.id, flow.born_ns) for flow in flows(probes.drain())]
+    until(lambda: gone(probes) == 2 * PAIRS)
+    received += [(flow.id, flow.born_ns) for flow in flows(probes.drain())]
+    assert len(received) == len(set(received)) == 2 * PAIRS
+    assert probes.losses().total == 0

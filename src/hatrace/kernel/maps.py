@@ -45,6 +45,8 @@ class MapId(IntEnum):
     TARGET_CALM = 17
     KEYS = 18
     REPORT = 19
+    LANES = 20
+    LANE_FLOWS = 21
 
 
 _CALM_FLOWS = 16
@@ -63,6 +65,7 @@ COUNTERS = 5
 
 
 LEAST_FLOWS, COMMON_FLOWS, MOST_FLOWS = 1 << 16, 1 << 18, 1 << 20
+MOST_LANE_FLOWS = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,13 @@ class Sizes:
     processes: int = 16_384
     """In scope; forks that ended keep their place until the next inventory."""
     ring_bytes: int = 8 << 20
-    """A power of two.  192 bytes a finished flow: 43,690 of them between two drains."""
+    """A power of two.  200 bytes a finished flow: 41,943 of them between two drains."""
+
+    @property
+    def lane_flows(self) -> int:
+        """Room of each CPU's lane, a power of two: all together hardly more than the ring's."""
+        room = min(MOST_LANE_FLOWS, self.ring_bytes // LAYOUT.size // possible_cpus())
+        return 1 << max(room, 1).bit_length() - 1
 
 
 def fitting(sockets: int | None, fd_limits: Collection[int | None] = ()) -> Sizes:
@@ -103,6 +112,7 @@ class Shape:
 
 
 def shapes(sizes: Sizes) -> dict[MapId, Shape]:
+    lane_flows = sizes.lane_flows * possible_cpus()
     return {
         MapId.FLOWS: Shape(_HASH, 8, LAYOUT.size, sizes.flows, _NO_PREALLOC),
         MapId.RING: Shape(_RINGBUF, 0, 0, sizes.ring_bytes),
@@ -123,6 +133,8 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.TARGET_CALM: Shape(_ARRAY, 4, 8, sizes.targets, _MMAPABLE),
         MapId.KEYS: Shape(_ARRAY, 4, 8, KEYS_A_RUN, _MMAPABLE),
         MapId.REPORT: Shape(_ARRAY, 4, LAYOUT.size, wire.SCAN_LIMIT, _MMAPABLE),
+        MapId.LANES: Shape(_ARRAY, 4, wire.LANE.size, possible_cpus(), _MMAPABLE),
+        MapId.LANE_FLOWS: Shape(_ARRAY, 4, LAYOUT.size, lane_flows, _MMAPABLE),
     }
 
 

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hatrace.kernel import libbpf, maps, wire
+from hatrace.kernel.lanes import Lanes
 from hatrace.kernel.loader import Loaded, Order, load
 from hatrace.kernel.maps import MapId
 from hatrace.kernel.preflight import cgroup_mount
@@ -65,6 +66,12 @@ class Probes:
         self._config = config
         self._maps = maps.opened(loaded.maps)
         self._ring = Ring(loaded.maps[MapId.RING], sizes.ring_bytes)
+        self._lanes = Lanes(
+            loaded.maps[MapId.LANES],
+            loaded.maps[MapId.LANE_FLOWS],
+            maps.possible_cpus(),
+            config.lane_flows,
+        )
         self._totals = Totals(loaded.maps, self._maps, sizes.targets)
         self._walk = Walk(loaded.programs["flows"], loaded.maps[MapId.KEYS])
         self._report = Report(loaded.maps[MapId.REPORT])
@@ -206,7 +213,9 @@ class Probes:
 
     def drain(self, least_bytes: int = 0) -> bytes:
         """Flows which ended since the last call, packed; nothing while fewer bytes wait."""
-        return self._ring.drain(least_bytes)
+        if self._ring.waiting_bytes() + self._lanes.waiting_bytes() < max(1, least_bytes):
+            return b""
+        return self._ring.drain() + self._lanes.drain()
 
     def targets(self) -> tuple[Target, ...]:
         """Totals of every target so far; call it right after `scan`, which counts what is open."""
@@ -255,6 +264,7 @@ class Probes:
 
     def close(self) -> None:
         self._ring.close()
+        self._lanes.close()
         self._totals.close()
         self._walk.close()
         self._report.close()
@@ -298,7 +308,7 @@ def attach(
     they tell which side a connection is that is older than hatrace.
     """
     sizes = sizes or maps.Sizes()
-    config = replace(_config(scope, summary), ephemeral=ephemeral)
+    config = replace(_config(scope, summary), ephemeral=ephemeral, lane_flows=sizes.lane_flows)
     loaded = load(Order(rung, str(source_folder), sizes))
     if loaded is None:
         return None

@@ -36,13 +36,14 @@ class Ring:
         self._consumed = memoryview(self._consumer).cast("Q")
         self._produced = memoryview(self._producer).cast("Q")
 
-    def drain(self, least_bytes: int = 0) -> bytes:
-        """All finished records so far, packed without their headers; frees their room.
+    def waiting_bytes(self) -> int:
+        """So much of it is used."""
+        return self._produced[0] - self._consumed[0]
 
-        Nothing while fewer than ``least_bytes`` of the ring are used.
-        """
+    def drain(self) -> bytes:
+        """All finished records so far, packed without their headers; frees their room."""
         begin, end = self._consumed[0], self._produced[0]
-        if begin == end or end - begin < least_bytes:
+        if begin == end:
             return b""
         words = array("Q")
         with self._mapped(begin, end) as data, memoryview(data) as fresh:

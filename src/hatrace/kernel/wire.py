@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from hatrace.model.event import CommandCalls, Holder, Losses, Target
 from hatrace.model.flow import EPHEMERAL_PORTS, State
 
-CONFIG = struct.Struct("<QQIIII16sHH4x")
-"""secret, cgroup_id, cgroup_level, scope, summary, hz, comm, port_low, port_high."""
+CONFIG = struct.Struct("<QQIIII16sHHI")
+"""secret, cgroup_id, cgroup_level, scope, summary, hz, comm, port_low, port_high, lane_flows."""
+LANE = struct.Struct("<QQQ40x")
+"""written, busy, read."""
 CRITERIA = struct.Struct("<QQQQQIII4x")
 """half_closed_ns, ghost_ns, orphan_ns, unanswered_ns, idle_ns, limit, everything, whole."""
 TARGET_KEY = struct.Struct("<16sIIHB5x")
@@ -57,6 +59,7 @@ class Config:
     cgroup_level: int = 0
     summary: bool = False
     ephemeral: range = EPHEMERAL_PORTS
+    lane_flows: int = 0
 
     def pack(self) -> bytes:
         return CONFIG.pack(
@@ -69,6 +72,7 @@ class Config:
             self.comm[:15],
             self.ephemeral[0],
             self.ephemeral[-1],
+            self.lane_flows,
         )
 
 

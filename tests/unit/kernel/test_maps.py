@@ -80,5 +80,18 @@ def test_room_for_flows(sockets: int | None, limits: list[int | None], flows: in
     assert fitting(sockets, limits).flows == flows
 
 
+@pytest.mark.parametrize(
+    ("cpus", "ring_bytes", "flows"),
+    [(2, 8 << 20, 4096), (16, 8 << 20, 2048), (128, 8 << 20, 256), (2, 4096, 8), (256, 4096, 1)],
+)
+def test_room_of_lanes(
+    cpus: int, ring_bytes: int, flows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(maps, "possible_cpus", lambda: cpus)
+    sizes = Sizes(ring_bytes=ring_bytes)
+    assert sizes.lane_flows == flows
+    assert maps.shapes(sizes)[MapId.LANE_FLOWS].entries == cpus * flows
+
+
 def test_possible_cpus() -> None:
     assert maps.possible_cpus() >= 1

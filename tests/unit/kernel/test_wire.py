@@ -36,6 +36,7 @@ TWINS = {
     "criteria": "CRITERIA",
     "held": "HELD",
     "process": "PROCESS",
+    "lane": "LANE",
     "unix_path": "UNIX_PATH",
     "unix_caller": "UNIX_CALLER",
     "unix_calls": "UNIX_CALLS",
@@ -238,13 +239,13 @@ def test_a_healthy_socket_meets_no_criterion_by_default() -> None:
 def test_a_config_and_a_name_that_is_too_long() -> None:
     config = wire.Config(
         7, wire.SCOPE_CGROUP, hz=250, cgroup_id=8, cgroup_level=2, summary=True,
-        ephemeral=range(10_000, 20_001),
+        ephemeral=range(10_000, 20_001), lane_flows=64,
     )  # fmt: skip
     names = documented_names()["CONFIG"]
     values = dict(zip(names, wire.CONFIG.unpack(config.pack()), strict=True))
     assert values == {
         "secret": 7, "cgroup_id": 8, "cgroup_level": 2, "scope": 1, "summary": 1, "hz": 250,
-        "comm": bytes(16), "port_low": 10_000, "port_high": 20_000,
+        "comm": bytes(16), "port_low": 10_000, "port_high": 20_000, "lane_flows": 64,
     }  # fmt: skip
     long = wire.Config(0, wire.SCOPE_TGIDS, comm=b"a-name-of-twenty-one")
     assert (
