@@ -93,14 +93,19 @@ static inline int suspect(struct criteria *c, struct flow *f, u64 now)
 /* A gone flow whose address nobody has taken over for so long: its memory went elsewhere. */
 #define UNCLAIMED_NS 10000000000ULL
 
-/* Whether the memory is another socket's by now. */
-static inline int is_anothers(struct flow *f, struct sock *sk)
+static inline u16 rport_of(struct sock *sk)
 {
-	u16 rport = __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
+	return __builtin_bswap16(PEEK(sk, __sk_common.skc_dport));
+}
+
+/* Whether the memory is another socket's by now; its owner may bind it anew while it holds it. */
+static inline int is_anothers(struct flow *f, struct sock *sk, u16 rport)
+{
 	u16 lport = PEEK(sk, __sk_common.skc_num);
+	int fixed = f->flags & FLOW_ACCEPTED || f->released_ns;
 
 	if (!rport || !f->rport || rport == f->rport)
-		return lport && f->lport && lport != f->lport;
+		return fixed && lport && f->lport && lport != f->lport;
 	/* Another program may have sent connect() elsewhere, after our hook: it has its own port still. */
 	return f->flags & FLOW_ACCEPTED || (f->lport && lport != f->lport);
 }
@@ -111,25 +116,32 @@ static inline int is_anothers(struct flow *f, struct sock *sk)
  * two busy CPUs, tests/kernel/test_interrupted.py; none within a sender's call).  Then nobody
  * refers to the socket any more, or its memory is another socket's.
  */
-static inline int ended_unseen(struct flow *f, struct sock *sk)
+static inline int ended_unseen(struct flow *f, struct sock *sk, u16 rport)
 {
-	return !PEEK(sk, __sk_common.skc_refcnt.refs.counter) || is_anothers(f, sk);
+	return !PEEK(sk, __sk_common.skc_refcnt.refs.counter) || is_anothers(f, sk, rport);
 }
 
-/* What a socket that is freed, and not used again yet, still says of its end. */
-static inline void end_unseen(struct flow *f, struct sock *sk, u64 now)
+/* A socket that is freed, and not used again yet, still says when it ended, and its bytes. */
+static inline int end_if_unseen(struct flow *f, struct sock *sk, u64 now)
 {
 	struct tcp_sock *tp = (void *)sk;
-	u64 at = whole(now), last_ns;
+	u16 rport = rport_of(sk);
+	u64 at = whole(now);
 
-	if (f->released_ns && !is_anothers(f, sk)) {
-		last_ns = latest(f->released_ns, segment_ns(tp));
+	if (!ended_unseen(f, sk, rport))
+		return 0;
+	if (*(volatile u64 *)&f->gone_ns) /* seen meanwhile: it is told before it is freed */
+		return 1;
+	if (f->released_ns && f->rport && rport == f->rport && !is_anothers(f, sk, rport)) {
+		u64 last_ns = latest(f->released_ns, segment_ns(tp));
+
 		if (last_ns < at)
 			at = last_ns;
 		if (!f->closed_ns)
 			fill_bytes(f, tp);
 	}
 	end_late(f, at);
+	return 1;
 }
 
 /* What the hooks may so have missed of a flow that is open: seen now. */
@@ -177,17 +189,23 @@ static inline int still_calm(struct criteria *c, struct flow *f, struct sock *sk
 {
 	if (c->everything || c->idle_ns || !f->calm || f->calm & WOKEN || !settled(f))
 		return 0;
-	return PEEK(sk, __sk_common.skc_state) == TCP_ESTABLISHED && !ended_unseen(f, sk);
+	return PEEK(sk, __sk_common.skc_state) == TCP_ESTABLISHED &&
+	       !ended_unseen(f, sk, rport_of(sk));
 }
 
-/* No scan looks at it from now on, unless a hook has come in between. */
+/* No scan looks at a calm flow from now on, unless a hook has come in between. */
+static inline void look_away(struct flow *f, u64 sk)
+{
+	map_drop(MAP(MAP_LOOKS), &sk);
+	if (f->calm & WOKEN || !settled(f))
+		look_at(sk);
+}
+
 static inline void calm_down(struct flow *f, u64 sk)
 {
 	count(MAP(MAP_TARGET_CALM), f->target, 1);
 	f->calm = f->target;
-	map_drop(MAP(MAP_LOOKS), &sk);
-	if (f->calm & WOKEN || !settled(f))
-		look_at(sk);
+	look_away(f, sk);
 }
 
 /* A hook has woken it, or the scan comes to all: whether it is calm shows now. */
@@ -202,6 +220,14 @@ static inline void uncalm(struct criteria *c, struct flow *f)
 static inline void keep_looking(struct criteria *c, u64 sk)
 {
 	if (c->whole && !map_get(MAP(MAP_LOOKS), &sk))
+		look_at(sk);
+}
+
+/* Nothing to look at, unless a hook has come in between. */
+static inline void no_flow_there(u64 sk)
+{
+	map_drop(MAP(MAP_LOOKS), &sk);
+	if (map_get(MAP(MAP_FLOWS), &sk))
 		look_at(sk);
 }
 
@@ -237,21 +263,18 @@ static inline void look(struct criteria *c, struct config *s, struct flow *known
 		if (c->whole)
 			count(MAP(MAP_TARGET_CALM), known->calm, 1);
 		else /* counted already; a hook had come in between */
-			map_drop(MAP(MAP_LOOKS), &key);
+			look_away(known, key);
 		return;
 	}
 	uncalm(c, known);
 	now = bpf_ktime_get_ns();
 	if (known->gone_ns && unclaimed(known, now)) {
 		map_drop(MAP(MAP_FLOWS), &key);
-		map_drop(MAP(MAP_LOOKS), &key);
+		no_flow_there(key);
 		return;
 	}
-	keep_looking(c, key);
-	if (known->gone_ns)
-		return;
-	if (ended_unseen(known, sk)) {
-		end_unseen(known, sk, now);
+	if (known->gone_ns || end_if_unseen(known, sk, now)) {
+		keep_looking(c, key);
 		return;
 	}
 	if (!known->netns) /* connect() has not told it: before its target, which it is part of */
@@ -267,10 +290,12 @@ static inline void look(struct criteria *c, struct config *s, struct flow *known
 		f.id ^= s->secret;
 		report(c, &f);
 	}
-	if (settled(&f))
+	if (settled(&f)) {
 		calm_down(known, key);
-	else
+	} else {
+		keep_looking(c, key);
 		count(MAP(MAP_TARGET_OPEN), f.target, 1);
+	}
 }
 
 /* The flow at the n-th of the keys that were read; 0 after the last of them. */
@@ -289,6 +314,6 @@ int bpf_iter__scan(u64 place)
 	if (known)
 		look(c, s, known, sk);
 	else
-		map_drop(MAP(MAP_LOOKS), &sk);
+		no_flow_there(sk);
 	return 1;
 }

@@ -42,6 +42,8 @@ static inline int in_scope(struct config *c, u32 tgid, u8 *comm)
 	known = map_get(MAP(MAP_TGIDS), &tgid);
 	if (!known)
 		return 0;
+	if (!known->comm[0]) /* user space could not read it */
+		return name_now(comm);
 	copy_16(comm, known->comm);
 	return 1;
 }

@@ -40,18 +40,17 @@ int bpf_iter__tcp_receive_reset(u64 *ctx)
 	return 0;
 }
 
-/* include/trace/events/sched.h: (parent, child); it has its parent's name. */
+/* include/trace/events/sched.h: (parent, child) */
 int bpf_iter__sched_process_fork(u64 *ctx)
 {
 	struct task_struct *parent = (void *)ctx[0], *child = (void *)ctx[1];
 	u32 from = parent->tgid, to = child->tgid;
-	struct process copy = {}, *known;
+	struct process named = {};
 
-	known = map_get(MAP(MAP_TGIDS), &from);
-	if (from == to || !known)
+	if (from == to || !map_get(MAP(MAP_TGIDS), &from))
 		return 0;
-	copy_16(copy.comm, known->comm);
-	map_set(MAP(MAP_TGIDS), &to, &copy, ANY);
+	read_kernel_string(named.comm, sizeof(named.comm), child->comm);
+	map_set(MAP(MAP_TGIDS), &to, &named, ANY);
 	return 0;
 }
 

@@ -297,6 +297,7 @@ static inline void on_destroy(struct sock *sk)
 	if (tp && !f->closed_ns)
 		fill_bytes(f, tp);
 	finish(f, BY_LANE);
+	wake(key, f);
 }
 
 #endif

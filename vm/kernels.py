@@ -76,6 +76,8 @@ class Kernel:
     name: str
     suite: str
     userland: Userland
+    rungs: str = "fentry,kprobe,cgroup"
+    """Those which must work there, and no other."""
 
     @property
     def machine(self) -> Machine:
@@ -92,7 +94,7 @@ OLD_HAPROXY = Userland("bookworm-with-2.2", "bookworm", "3.11", "2.2", haproxy_s
 TRIXIE_ARM64 = Userland("trixie-arm64", "trixie", "3.13", "3.0", machine=ARM64)
 
 KERNELS = (
-    Kernel("5.10", "bullseye", OLD_HAPROXY),
+    Kernel("5.10", "bullseye", OLD_HAPROXY, rungs="fentry,cgroup"),
     Kernel("6.1", "bookworm", BOOKWORM),
     Kernel("6.12", "trixie", TRIXIE),
     Kernel("newest", "sid", SID),

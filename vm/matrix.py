@@ -26,10 +26,12 @@ INTERRUPTED = "tests/kernel/test_interrupted.py"
 COMMAND = """\
 export CI=true HATRACE_RUNGS={rungs}
 python3 -m vm.facts >/out/facts.json
-exec python3 -m pytest -q --durations=20 -p no:cacheprovider -o junit_family=xunit1 \
+python3 -m pytest -q --durations=20 -p no:cacheprovider -o junit_family=xunit1 \
   --junitxml=/out/junit.xml {tests}
+code=$?
+if dmesg | grep 'WARNING: .* kernel/bpf/'; then exit 1; fi
+exit $code
 """
-EVERY_RUNG = "fentry,kprobe,cgroup"
 LOCKDOWN = "lockdown=confidentiality"
 
 
@@ -40,7 +42,7 @@ def run(kernels: Sequence[Kernel], write: bool, jobs: int) -> int:
     """
     with _workers(jobs) as pool:
         everything = f"{LADDER} {TABLE} {INTERRUPTED}"
-        boots = [pool.submit(_boot, kernel, EVERY_RUNG, everything, cpus=2) for kernel in kernels]
+        boots = [pool.submit(_boot, kernel, kernel.rungs, everything, cpus=2) for kernel in kernels]
         boots += [pool.submit(_boot, kernel, "none", LADDER, LOCKDOWN) for kernel in kernels]
         outcomes = [boot.result() for boot in boots]
     text = page(list(outcome.kept("")), list(outcome.kept(LOCKDOWN)))
@@ -54,7 +56,7 @@ def run_short(kernels: Sequence[Kernel], jobs: int) -> int:
     """That every rung works and sees what it should; the refusals are left to `run`."""
     tests = f"{LADDER}::test_what_works_here {TABLE}"
     with _workers(jobs) as pool:
-        boots = [pool.submit(_boot, kernel, EVERY_RUNG, tests, keep=False) for kernel in kernels]
+        boots = [pool.submit(_boot, kernel, kernel.rungs, tests, keep=False) for kernel in kernels]
         return _code([boot.result() for boot in boots])
 
 

@@ -32,8 +32,11 @@ PROG_LOAD, OBJ_GET_INFO_BY_FD, RAW_TRACEPOINT_OPEN = 5, 15, 17
 PROG_TEST_RUN, BTF_LOAD = 10, 18
 MAP_LOOKUP_BATCH, LINK_CREATE, ENABLE_STATS, ITER_CREATE = 24, 28, 32, 33
 
-PROG_KPROBE, PROG_CGROUP_SOCK, PROG_RAW_TRACEPOINT = 2, 9, 17
+PROG_SOCKET_FILTER, PROG_KPROBE, PROG_CGROUP_SOCK, PROG_RAW_TRACEPOINT = 1, 2, 9, 17
 PROG_CGROUP_SOCK_ADDR, PROG_TRACING = 18, 26
+
+_LOCKED = frozenset({errno.EBUSY, errno.EDEADLK, errno.ETIMEDOUT})
+"""What a bucket's lock says that the kernel does not wait for."""
 
 BTF_KIND_STRUCT, BTF_KIND_TYPEDEF, BTF_KIND_FUNC = 4, 8, 12
 
@@ -150,11 +153,12 @@ def load_btf(types: bytes) -> int:
     return bpf(BTF_LOAD, struct.pack("<QQI", ctypes.addressof(buffer), 0, len(types)))
 
 
-def run_program(program: int) -> int:
-    """Run a raw tracepoint's program once, here and now (kernel 5.10); returns what it returns."""
-    buffer = ctypes.create_string_buffer(struct.pack("<I", program), _ATTR_BYTES)
-    _bpf(PROG_TEST_RUN, buffer)
-    return int(struct.unpack_from("<I", buffer.raw, 4)[0])
+def run_program(program: int, packet: bytes = b"") -> None:
+    """Run a program once, here and now: a socket filter on a packet, a raw tracepoint's on none."""
+    data = ctypes.create_string_buffer(packet, len(packet))
+    address = ctypes.addressof(data) if packet else 0
+    with contextlib.suppress(InterruptedError):  # it has run, and a signal waits
+        bpf(PROG_TEST_RUN, struct.pack("<IIIIQ", program, 0, len(packet), 0, address))
 
 
 def link_iterator(program: int, attach_type: int) -> int:
@@ -235,12 +239,12 @@ class Map:
         """Copy all keys of a hash to an address, at most so many at a time (kernel 5.6).
 
         Yields how many there are now.  Each comes once, whatever is dropped meanwhile; what is
-        inserted may be missing.
+        inserted may be missing.  Raises OSError where a bucket stays locked.
         """
         values = ctypes.create_string_buffer(most * self._value_bytes)  # copied, wanted or not
         bucket = ctypes.create_string_buffer(4)
         begin, following = 0, ctypes.addressof(bucket)
-        more = True
+        more, patience = True, 1000
         while more:
             attr = struct.pack(
                 "<QQQQII", begin, following, to, ctypes.addressof(values), most, self.fd
@@ -250,17 +254,31 @@ class Map:
                 _bpf(MAP_LOOKUP_BATCH, buffer)
             except FileNotFoundError:
                 more = False
-            yield int(struct.unpack_from("<I", buffer.raw, 32)[0])
-            begin = following
+            except OSError as error:  # what was copied before it, counts
+                if error.errno not in _LOCKED or not patience:
+                    raise
+                patience -= 1
+            count = int(struct.unpack_from("<I", buffer.raw, 32)[0])
+            yield count
+            begin = following if count else begin
+
+
+def _program_info(program: int) -> bytes:
+    """``struct bpf_prog_info``."""
+    info = ctypes.create_string_buffer(232)
+    attr = struct.pack("<IIQ", program, len(info), ctypes.addressof(info))
+    bpf(OBJ_GET_INFO_BY_FD, attr)
+    return info.raw
+
+
+def program_kind(program: int) -> int:
+    return int(struct.unpack_from("<I", _program_info(program))[0])
 
 
 def program_stats(program: int) -> tuple[int, int]:
     """(run time in ns, runs) of a program; zeros unless statistics are on."""
-    info = ctypes.create_string_buffer(232)
-    attr = struct.pack("<IIQ", program, len(info), ctypes.addressof(info))
-    bpf(OBJ_GET_INFO_BY_FD, attr)
-    # struct bpf_prog_info: run_time_ns and run_cnt follow prog_tags at byte 192.
-    run_ns, runs = struct.unpack_from("<QQ", info.raw, 192)
+    # run_time_ns and run_cnt follow prog_tags at byte 192.
+    run_ns, runs = struct.unpack_from("<QQ", _program_info(program), 192)
     return run_ns, runs
 
 
@@ -304,6 +322,16 @@ class Btf:
         """How many arguments a kernel function takes; None if BTF does not know it."""
         found = self.find(function, BTF_KIND_FUNC)
         return None if found is None else self.header(self.header(found)[3])[2]
+
+
+@cache
+def maps_may_grow() -> bool:
+    """Whether tracing programs may use hashes that take memory as they grow (6.1: bpf_mem_alloc).
+
+    Before, the kernel warns of them, those of PROG_TRACING aside (check_map_prog_compatibility(),
+    kernel/bpf/verifier.c).
+    """
+    return Btf().find("bpf_mem_alloc", BTF_KIND_STRUCT) is not None
 
 
 @cache

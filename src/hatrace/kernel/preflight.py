@@ -117,7 +117,7 @@ def lockdown() -> str:
 
 def ask(rung: Rung) -> Answer:
     """Whether a rung's hooks can be attached by this process, on this kernel."""
-    for condition in (_may_use_bpf, _has_host_pids, _has_btf, _has_cgroup):
+    for condition in (_may_use_bpf, _has_host_pids, _has_btf, _has_cgroup, _is_quiet):
         if answer := condition(rung):
             return answer
     why = refusal(rung)
@@ -210,6 +210,18 @@ def _has_cgroup(rung: Rung) -> Answer | None:
     return Answer(rung.name, False, *why_no_cgroup())
 
 
+def _is_quiet(rung: Rung) -> Answer | None:
+    """A warning of the kernel's taints it, and is a panic where panic_on_warn is set."""
+    if libbpf.maps_may_grow() or not any(hook.via is Via.KPROBE for hook in rung.hooks):
+        return None
+    return Answer(
+        rung.name,
+        False,
+        "before 6.1 the kernel warns, with a stack trace, of kprobes whose maps take memory as "
+        "they grow",
+    )
+
+
 def _try(hook: Hook, btf: libbpf.Btf, code: bytes = b"") -> str:
     """Attach a program that reads kernel memory, or ``code``, for a moment; empty: it worked."""
     opened: list[int] = []
@@ -217,7 +229,7 @@ def _try(hook: Hook, btf: libbpf.Btf, code: bytes = b"") -> str:
         code = code or (_READ_RETURN_1 if hook.via is Via.CGROUP else _READ_RETURN_0)
         opened.append(_load(hook, btf, code))
         if hook.via is Via.RUN:
-            libbpf.run_program(opened[0])
+            walk.run(opened[0])
         if link := _LINKS.get(hook.via):
             opened.append(link(opened[0], hook))
     except OSError as error:

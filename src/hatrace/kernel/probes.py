@@ -75,6 +75,8 @@ class Probes:
         self._totals = Totals(loaded.maps, self._maps, sizes.targets)
         self._walk = Walk(loaded.programs["flows"], loaded.maps[MapId.KEYS])
         self._report = Report(loaded.maps[MapId.REPORT])
+        self._unfinished = False
+        """A whole scan has begun to count anew, and was broken off."""
         self.looked = 0
         """How many flows the latest scan looked at."""
         self._criteria: bytes = b""
@@ -98,9 +100,16 @@ class Probes:
             self._left_out.append(_left_out(waiting))
 
     def _joins(self, pid: int) -> bool:
-        """Whether there is room for it in the scope; it is in it then."""
+        """Whether there is room for it in the scope; it is in it then.
+
+        It may get another name before it is in the scope: so its name is read again.
+        """
+        key, name = _U32.pack(pid), b""
         try:
-            self._maps[MapId.TGIDS].set(_U32.pack(pid), wire.PROCESS.pack(_name(pid)))
+            self._maps[MapId.TGIDS].set(key, wire.PROCESS.pack(name))
+            while name != (now := _name(pid)):
+                self._maps[MapId.TGIDS].set(key, wire.PROCESS.pack(now))
+                name = now
         except OSError as error:
             if error.errno != errno.E2BIG:
                 raise
@@ -169,7 +178,7 @@ class Probes:
         Calm flows are left out, of which nobody asks anything (bpf/calm.h); now and then all are
         looked at, for what a hook may have missed, and at once when more is asked for.
         """
-        criteria = replace(criteria, whole=self._is_whole(criteria))
+        criteria = replace(criteria, whole=self._is_whole(criteria) or self._unfinished)
         self._count(maps.COUNTER_MATCHED, 0)
         if criteria.whole:
             self._count(maps.COUNTER_UNLISTED, 0)
@@ -178,7 +187,9 @@ class Probes:
             self._maps[MapId.CRITERIA].set(_ZERO, packed)
             self._criteria = packed
         self._totals.begin(criteria.whole)
+        self._unfinished = criteria.whole
         self.looked = self._walk.over(self._maps[MapId.FLOWS if criteria.whole else MapId.LOOKS])
+        self._unfinished = False
         matched = self._counted(maps.COUNTER_MATCHED)
         records = self._report.records(min(matched, criteria.limit))
         self._truncated = matched - len(records) // LAYOUT.size

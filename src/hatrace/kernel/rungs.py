@@ -48,14 +48,11 @@ class Hook:
 
     @property
     def program_type(self) -> int:
+        """Of what is attached."""
         if self.via is Via.CGROUP:
             by_value = self.function == "sock_release"
             return libbpf.PROG_CGROUP_SOCK if by_value else libbpf.PROG_CGROUP_SOCK_ADDR
-        if self.via is Via.KPROBE:
-            return libbpf.PROG_KPROBE
-        if self.via is Via.RUN:
-            return libbpf.PROG_RAW_TRACEPOINT
-        return libbpf.PROG_TRACING
+        return libbpf.PROG_KPROBE if self.via is Via.KPROBE else libbpf.PROG_TRACING
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +150,11 @@ KPROBE = Rung(
         *FOLLOWERS,
         *READERS,
     ),
-    (_UNIX_SAMPLED,),
+    (
+        "on a preemptible kernel, what a process does that takes the CPU from hatrace's own look "
+        "may be missed until the next inventory",
+        _UNIX_SAMPLED,
+    ),
 )
 
 LADDER = (FENTRY, KPROBE, CGROUP)
