@@ -94,7 +94,7 @@ def _build(bug: Bug, home: Path) -> None:
 
 def _unpacked(apt: Apt, folder: Path) -> Path:
     apt("apt-get", "-q", "update")
-    apt("apt-get", "-q", "source", "--download-only", "haproxy", cwd=folder)
+    apt("apt-get", "-q", "source", "--download-only", "--tar-only", "haproxy", cwd=folder)
     run("tar", "-xf", next(folder.glob("*.orig.tar.*")), cwd=folder)
     return next(path for path in folder.iterdir() if path.is_dir())
 
