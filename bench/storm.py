@@ -21,11 +21,12 @@ from bench.table import tabulate
 from bench.tools import Tool, attached, record
 from bench.work import Done
 from hatrace.capture.reader import read
-from hatrace.model.event import Event, Finished, Losses, Open, Targets
+from hatrace.model.event import Event, Finished, Losses, Open, Targets, Tick
 from hatrace.model.finding import Change
 from hatrace.model.flow import LAYOUT
 
 SETTLE_S = 4.0
+LONGEST_S = 30
 NAMED_S = 8.0
 """A dead accepted end must have been held for five seconds to be called a leak."""
 
@@ -83,7 +84,17 @@ def _run(tool: Callable[[tuple[str, ...]], Tool], connections: int, storm: int) 
         time.sleep(SETTLE_S)
         cpu_s = processes.cpu_s(running.session) - before_s
         resident = processes.resident_bytes(running.session)
+        _wait_for_picture(running.output)
         return _told(running.output, Done(reset.count, reset.seconds), born, cpu_s, resident)
+
+
+def _wait_for_picture(path: Path) -> None:
+    """Until the file has one of after the storm: where suspects are many, they are rare."""
+    since_ns = time.monotonic_ns()
+    for _ in range(LONGEST_S):
+        if any(isinstance(e, Tick) and e.at_ns > since_ns for e in read(path).events):
+            return
+        time.sleep(1)
 
 
 def _told(path: Path, reset: Done, born: Done, cpu_s: float, resident_bytes: int) -> Storm:

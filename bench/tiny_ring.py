@@ -1,4 +1,5 @@
-"""`hatrace` with a ring of one page, room for 20 finished flows: ``python -m bench.tiny_ring ...``.
+"""`hatrace` with a ring of one page, room for 21 finished flows, and lanes that are as short:
+``python -m bench.tiny_ring ...``.
 
 Nothing else is changed: it is there to see that what finds no room is counted.
 """

@@ -15,16 +15,18 @@
 static inline int put_in_lane(struct config *c, struct flow *f)
 {
 #if defined(__x86_64__) || defined(CONFIG_X86_64)
-	u32 cpu = bpf_get_smp_processor_id(), at;
+	u32 cpu = bpf_get_smp_processor_id(), at, room = c->lane_flows;
 	struct lane *lane = map_get(MAP(MAP_LANES), &cpu);
-	struct flow *to;
+	struct flow *to = NULL;
 
-	if (!lane || lane->busy || lane->written - lane->read >= c->lane_flows)
+	if (!lane || lane->busy)
 		return 0;
 	lane->busy = 1;
-	barrier();
-	at = cpu * c->lane_flows + (lane->written & (c->lane_flows - 1));
-	to = map_get(MAP(MAP_LANE_FLOWS), &at);
+	barrier(); /* whoever comes in between from here on changes nothing */
+	if (lane->written - lane->read < room) {
+		at = cpu * room + (lane->written & (room - 1));
+		to = map_get(MAP(MAP_LANE_FLOWS), &at);
+	}
 	if (to) {
 		__builtin_memcpy(to, f, sizeof(*f));
 		barrier();
