@@ -1,7 +1,8 @@
 """The loader's process: it may be started before it is known what is to be loaded.
 
-It takes 0.1 s to be ready, and the session's own imports take longer: side by side they cost
-the time of one.  When its parent ends without an order, so does it.
+It takes 0.1 s to be ready, and again as much to find out which rung works; the session's own
+imports take longer: side by side they cost the time of one.  When its parent ends without an
+order, so does it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import sys
 class Child:
     """The process, and our end of the socket to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, rung: str | None) -> None:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hatrace.kernel.loader", str(theirs.fileno())],
+                [sys.executable, "-m", "hatrace.kernel.loader", str(theirs.fileno()), rung or ""],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -43,9 +44,9 @@ _ready: list[Child] = []
 def start_ahead(rung: str | None) -> None:
     """Start one now, for the next `take`, if this rung (None: the best) will want one."""
     if rung != "netlink":
-        _ready.append(Child())
+        _ready.append(Child(rung))
 
 
-def take() -> Child:
+def take(rung: str | None) -> Child:
     """The one that was started ahead, or a new one."""
-    return _ready.pop() if _ready else Child()
+    return _ready.pop() if _ready else Child(rung)

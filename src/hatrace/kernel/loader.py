@@ -1,7 +1,7 @@
 """Compile, load and attach, in a process of its own that ends at once.
 
-``python -m hatrace.kernel.loader FD`` reads an order from the socket FD, compiles the rung's C
-files with bcc (LLVM: 130 MB), loads and links the programs by bpf(2), and hands every map, link
+``python -m hatrace.kernel.loader FD RUNG`` reads an order from the socket FD, compiles the rung's
+C files with bcc (LLVM: 130 MB), loads and links the programs by bpf(2), and hands every map, link
 and program fd over by SCM_RIGHTS.  The consumer never holds LLVM, and whatever ends it, closes
 the links: nothing stays attached.
 
@@ -15,7 +15,10 @@ import json
 import os
 import socket
 import sys
+import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +69,7 @@ def load(order: Order, timeout_s: float = 180.0) -> Loaded | None:
 
     Raises EnvironmentLacks with the child's reason.
     """
-    child = take()
+    child = take(order.rung)
     child.link.settimeout(timeout_s)
     try:
         child.link.send(json.dumps(asdict(order)).encode())
@@ -116,7 +119,7 @@ class _Loading:
 
     def __init__(self, order: Order, rung: Rung) -> None:
         self._order, self._rung = order, rung
-        self._headers = ensure_tree()
+        self._headers = _tree()
         self._btf = libbpf.Btf()
         self._programs: dict[str, int] = {}
         self._links: list[int] = []
@@ -143,9 +146,10 @@ class _Loading:
 
     def run(self) -> tuple[dict[str, Any], list[int]]:
         """Attach everything; returns the answer and the fds it speaks of."""
+        programs = self._load_all()
         for hook in self._rung.hooks:
             try:
-                self._attach(hook)
+                self._attach(hook, programs[hook])
             except OSError as error:
                 if not hook.optional:
                     raise EnvironmentLacks(
@@ -164,8 +168,27 @@ class _Loading:
         fds = [*self._maps.values(), *self._iterators.values(), *self._links]
         return answer, [*fds, *self._programs.values()]
 
-    def _attach(self, hook: Hook) -> None:
-        program = self._load(hook)
+    def _load_all(self) -> dict[Hook, int | OSError]:
+        """Every program's fd, or why not; two at a time, as the verifier takes 40 ms for one."""
+        programs: dict[Hook, int | OSError] = {}
+        hooks = iter(self._rung.hooks)
+
+        def load() -> None:
+            for hook in hooks:
+                try:
+                    programs[hook] = self._load(hook)
+                except OSError as error:
+                    programs[hook] = error
+
+        beside = threading.Thread(target=load)
+        beside.start()
+        load()
+        beside.join()
+        return programs
+
+    def _attach(self, hook: Hook, program: int | OSError) -> None:
+        if isinstance(program, OSError):
+            raise program
         self._programs[hook.target] = program
         if hook.via is Via.RUN:
             return
@@ -194,12 +217,19 @@ class _Loading:
 
 def _loaded(order: Order) -> tuple[dict[str, Any], list[int]]:
     """The rung's fds; an answer that names ``netlink`` and has none, where no BPF rung works."""
-    rung = preflight.choose(order.rung)
+    rung = _choice(order.rung)
     return ({"rung": preflight.NETLINK}, []) if rung is None else _Loading(order, rung).run()
 
 
-def child(fd: int) -> None:
-    """The child's whole life."""
+_choice, _tree = cache(preflight.choose), cache(ensure_tree)
+"""What needs no order: found out while our parent still finds out what it wants."""
+
+
+def child(fd: int, rung: str | None) -> None:
+    """The child's whole life; ``rung`` is the one that the order will probably name."""
+    with suppress(EnvironmentLacks):
+        _choice(rung)
+        _tree()
     with socket.socket(fileno=fd) as link:
         data = link.recv(1 << 16)
         if not data:  # whoever started us ahead does not need us
@@ -219,4 +249,4 @@ def child(fd: int) -> None:
 
 
 if __name__ == "__main__":
-    child(int(sys.argv[1]))
+    child(int(sys.argv[1]), sys.argv[2] or None)
