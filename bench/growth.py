@@ -25,7 +25,6 @@ from hatrace.kernel.maps import fitting
 from hatrace.kernel.probes import Probes, attach
 from hatrace.kernel.wire import Criteria
 from hatrace.model.capture_info import Scope, ScopeKind
-from hatrace.resources import bpf_dir
 from hatrace.sockets.counters import host_counters
 
 LEVELS = (1_000, 10_000, 100_000, 1_000_000)
@@ -112,7 +111,7 @@ def _alone(people: Crowd) -> tuple[float, float, float, float]:
     scan, of one of the whole table, and of one that picks suspects."""
     pids = list(processes.named(COMM))
     scope = Scope(ScopeKind.PID, tuple(map(str, pids)))
-    probes = attach(bpf_dir(), scope, sizes=fitting(2 * people.connections))
+    probes = attach(scope, sizes=fitting(2 * people.connections))
     assert probes is not None
     with closing(probes):
         probes.follow(pids)

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import mmap
 import sys
-from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 
 from hatrace import cli
 from hatrace.commands import _tracing
-from hatrace.kernel.maps import Sizes, fitting
-
-
-def tiny(sockets: int | None, fd_limits: Collection[int | None] = ()) -> Sizes:
-    return replace(fitting(sockets, fd_limits), ring_bytes=mmap.PAGESIZE)
-
+from hatrace.kernel.maps import fitting, sockets_here
+from hatrace.kernel.probes import attach
 
 if __name__ == "__main__":
-    _tracing.fitting = tiny  # type: ignore[attr-defined]
+    sizes = replace(fitting(sockets_here()), ring_bytes=mmap.PAGESIZE)
+    _tracing.attach = partial(attach, sizes=sizes)  # type: ignore[attr-defined]
     sys.argv[0] = "hatrace"
     cli.main()

@@ -9,7 +9,6 @@ import struct
 from hatrace.kernel.maps import Sizes
 from hatrace.kernel.probes import Probes, attach
 from hatrace.model.capture_info import Scope, ScopeKind
-from hatrace.resources import bpf_dir
 
 ME = os.getpid()
 MINE = Scope(ScopeKind.PID, (str(ME),))
@@ -24,7 +23,7 @@ def attached(
 ) -> Probes:
     """The best rung, or the named one, beside these processes; what they hold is known by then."""
     scope = scope or Scope(ScopeKind.PID, tuple(map(str, pids)))
-    probes = attach(bpf_dir(), scope, rung, sizes=sizes)
+    probes = attach(scope, rung, sizes=sizes)
     assert probes is not None and rung in (None, probes.rung)
     probes.follow(pids)
     probes.inventory()

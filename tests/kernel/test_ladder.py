@@ -20,7 +20,6 @@ from hatrace.kernel.probes import attach
 from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.lab.stage import wait_until
 from hatrace.model.capture_info import Scope, ScopeKind
-from hatrace.resources import bpf_dir
 from tests.kernel.cgroups import new_cgroup
 
 pytestmark = pytest.mark.kernel
@@ -36,7 +35,7 @@ from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.resources import bpf_dir
 wanted = sys.argv[1] if len(sys.argv) > 1 else None
 try:
-    probes = attach(bpf_dir(), Scope(ScopeKind.ALL), wanted)
+    probes = attach(Scope(ScopeKind.ALL), wanted)
 except HatraceError as error:
     sys.exit(f"{error.what} | {error.why} | {error.do}")
 print("netlink" if probes is None else probes.rung)
@@ -237,7 +236,7 @@ def test_nothing_is_left_after_kill_9(rung: Rung) -> None:
     """Programs and maps go with the process that holds their fds."""
     if rung.name not in working():
         with pytest.raises(EnvironmentLacks):
-            attach(bpf_dir(), ALL, rung.name)
+            attach(ALL, rung.name)
         return
     code, said = hatrace(ATTACH + KILL, rung.name)
     name, *lines = said.splitlines()

@@ -23,7 +23,6 @@ from hatrace.commands._surroundings import Surroundings
 from hatrace.errors import EnvironmentLacks, HatraceError
 from hatrace.haproxy.sampler import Sampler
 from hatrace.kernel import preflight
-from hatrace.kernel.maps import Sizes, fitting
 from hatrace.kernel.probes import Probes, attach
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import (
@@ -38,8 +37,6 @@ from hatrace.model.event import (
     Trouble,
 )
 from hatrace.model.topology import CommandSocket
-from hatrace.resources import bpf_dir
-from hatrace.sockets.counters import host_counters
 from hatrace.sockets.names import comm
 from hatrace.sockets.rooms import rooms
 from hatrace.sockets.sampled import SampledProbes
@@ -98,7 +95,7 @@ class Tracing:
             self._sampler.stop()
             raise nobody(self._scope)
         try:
-            self._probes = self._attach(pids)
+            self._probes = self._attach()
         except BaseException:
             self._sampler.stop()
             raise
@@ -113,14 +110,13 @@ class Tracing:
         self._sampler.stop()
         self._probes.close()
 
-    def _attach(self, pids: frozenset[int]) -> AnyProbes:
+    def _attach(self) -> AnyProbes:
         """The rung asked for, or the best that works: the lowest then says why it is taken."""
         if self._rung == preflight.NETLINK:
             return SampledProbes(self._scope)
         summary = self._detail == "summary"
         try:
-            sizes, ephemeral = self._sizes(pids), ephemeral_ports()
-            probes = attach(bpf_dir(), self._scope, self._rung, summary, sizes, ephemeral)
+            probes = attach(self._scope, self._rung, summary, ephemeral=ephemeral_ports())
             why = None if probes else preflight.why_none()
         except EnvironmentLacks as error:
             if self._rung:
@@ -130,13 +126,6 @@ class Tracing:
             said = str(why)
             self._early.append(Trouble(time.monotonic_ns(), "kernel", "BPF", said, why.do))
         return probes or SampledProbes(self._scope)
-
-    def _sizes(self, pids: frozenset[int]) -> Sizes:
-        if self._scope.kind in (ScopeKind.ALL, ScopeKind.CGROUP):
-            return fitting(host_counters().tcp_alloc)
-        said = (event.processes for event in self._early if isinstance(event, Processes))
-        limits = {process.pid: process.fd_limit for found in said for process in found}
-        return fitting(host_counters().tcp_alloc, [limits.get(pid) for pid in pids])
 
     @property
     def rung(self) -> str:

@@ -1,12 +1,13 @@
 """The loader's process: it may be started before it is known what is to be loaded.
 
-It takes 0.1 s to be ready, and again as much to find out which rung works; the session's own
-imports take longer: side by side they cost the time of one.  When its parent ends without an
-order, so does it.
+It takes 0.1 s to be ready, and twice as much to find out which rung works and to have the kernel
+verify its programs; the session's own imports take longer: side by side they cost the time of
+one.  When its parent ends without an order, so does it, and nothing was attached.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -14,13 +15,13 @@ import sys
 
 
 class Child:
-    """The process, and our end of the socket to it."""
+    """The process, and our end of the socket to it; ``order``: what it will probably be told."""
 
-    def __init__(self, rung: str | None) -> None:
+    def __init__(self, order: str) -> None:
         self.link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "hatrace.kernel.loader", str(theirs.fileno()), rung or ""],
+                [sys.executable, "-m", "hatrace.kernel.loader", str(theirs.fileno()), order],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -44,9 +45,9 @@ _ready: list[Child] = []
 def start_ahead(rung: str | None) -> None:
     """Start one now, for the next `take`, if this rung (None: the best) will want one."""
     if rung != "netlink":
-        _ready.append(Child(rung))
+        _ready.append(Child(json.dumps({"rung": rung, "sizes": None})))
 
 
-def take(rung: str | None) -> Child:
+def take(order: str) -> Child:
     """The one that was started ahead, or a new one."""
-    return _ready.pop() if _ready else Child(rung)
+    return _ready.pop() if _ready else Child(order)

@@ -1,9 +1,9 @@
 """Compile, load and attach, in a process of its own that ends at once.
 
-``python -m hatrace.kernel.loader FD RUNG`` reads an order from the socket FD, compiles the rung's
-C files with bcc (LLVM: 130 MB), loads and links the programs by bpf(2), and hands every map, link
-and program fd over by SCM_RIGHTS.  The consumer never holds LLVM, and whatever ends it, closes
-the links: nothing stays attached.
+``python -m hatrace.kernel.loader FD ORDER`` compiles a rung's C files with bcc (LLVM: 130 MB) and
+has the kernel verify the programs; once the order has come from the socket FD, it links them by
+bpf(2) and hands every map, link and program fd over by SCM_RIGHTS.  The consumer never holds
+LLVM, and whatever ends it, closes the links: nothing stays attached.
 
 bcc serves as the compiler alone (kernel/compiler.py), so neither its version nor libbpf's
 decides what can be attached.
@@ -16,10 +16,7 @@ import os
 import socket
 import sys
 import threading
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from functools import cache
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hatrace.errors import EnvironmentLacks
@@ -30,6 +27,7 @@ from hatrace.kernel.headers import clean_up, ensure_tree
 from hatrace.kernel.kprobes import open_kprobe
 from hatrace.kernel.maps import MapId, Sizes
 from hatrace.kernel.rungs import Hook, Rung, Via
+from hatrace.resources import bpf_dir
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +36,13 @@ class Order:
 
     rung: str | None
     """None: the best that works."""
-    source_folder: str
-    sizes: Sizes = field(default_factory=Sizes)
+    sizes: Sizes | None = None
+    """None: what fits this host."""
+
+    @classmethod
+    def of(cls, text: str) -> Order:
+        words = json.loads(text)
+        return cls(words["rung"], words["sizes"] and Sizes(**words["sizes"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Loaded:
     """The fds of an attached rung, owned by whoever holds this."""
 
     rung: str
+    sizes: Sizes
     maps: dict[MapId, int]
     iterators: dict[str, int]
     links: tuple[int, ...]
@@ -69,10 +73,11 @@ def load(order: Order, timeout_s: float = 180.0) -> Loaded | None:
 
     Raises EnvironmentLacks with the child's reason.
     """
-    child = take(order.rung)
+    text = json.dumps(asdict(order))
+    child = take(text)
     child.link.settimeout(timeout_s)
     try:
-        child.link.send(json.dumps(asdict(order)).encode())
+        child.link.send(text.encode())
         data, fds, _, _ = socket.recv_fds(child.link, 1 << 16, 250)
     except TimeoutError:
         data, fds = json.dumps(_late(timeout_s)).encode(), []
@@ -106,6 +111,7 @@ def _sorted_out(answer: dict[str, Any], fds: list[int]) -> Loaded:
     take = iter(fds)
     return Loaded(
         rung=answer["rung"],
+        sizes=Sizes(**answer["sizes"]),
         maps={number: next(take) for number in MapId},
         iterators={name: next(take) for name in answer["iterators"]},
         links=tuple(next(take) for _ in range(answer["links"])),
@@ -115,41 +121,39 @@ def _sorted_out(answer: dict[str, Any], fds: list[int]) -> Loaded:
 
 
 class _Loading:
-    """In the child: one rung on its way into the kernel."""
+    """In the child: one rung on its way into the kernel.  At first nothing is attached."""
 
-    def __init__(self, order: Order, rung: Rung) -> None:
-        self._order, self._rung = order, rung
-        self._headers = _tree()
+    def __init__(self, rung: Rung, sizes: Sizes) -> None:
+        self._rung, self._sizes = rung, sizes
         self._btf = libbpf.Btf()
         self._programs: dict[str, int] = {}
         self._links: list[int] = []
         self._iterators: dict[str, int] = {}
         self._missing: list[str] = []
         self._compiled = self._compile()
-        self._maps = maps.create(order.sizes)
+        self._maps = maps.create(sizes)
+        self._verified = self._load_all()
 
     def _code(self, hook: Hook) -> bytes:
         """A hook's instructions with the map fds in place."""
         return maps.place(self._compiled[hook.source][hook.function], self._maps)
 
     def _compile(self) -> dict[str, Programs]:
-        folder = Path(self._order.source_folder)
-        sources = dict.fromkeys(folder / hook.source for hook in self._rung.hooks)
-        return compile_files(list(sources), self._headers, self._defines())
+        sources = dict.fromkeys(bpf_dir() / hook.source for hook in self._rung.hooks)
+        return compile_files(list(sources), ensure_tree(), self._defines())
 
     def _defines(self) -> tuple[str, ...]:
         accept_arguments = self._btf.arguments("inet_csk_accept") or 2
-        defines = (f"TARGETS={self._order.sizes.targets}", f"ACCEPT_ARGUMENTS={accept_arguments}")
+        defines = (f"TARGETS={self._sizes.targets}", f"ACCEPT_ARGUMENTS={accept_arguments}")
         if preflight.knows_ancestor_cgroup(self._btf):
             return (*defines, "ANCESTOR_CGROUP=1")
         return defines
 
-    def run(self) -> tuple[dict[str, Any], list[int]]:
+    def attach(self) -> tuple[dict[str, Any], list[int]]:
         """Attach everything; returns the answer and the fds it speaks of."""
-        programs = self._load_all()
         for hook in self._rung.hooks:
             try:
-                self._attach(hook, programs[hook])
+                self._attach(hook, self._verified[hook])
             except OSError as error:
                 if not hook.optional:
                     raise EnvironmentLacks(
@@ -160,6 +164,7 @@ class _Loading:
                 self._missing.append(hook.without)
         answer = {
             "rung": self._rung.name,
+            "sizes": asdict(self._sizes),
             "iterators": list(self._iterators),
             "links": len(self._links),
             "programs": list(self._programs),
@@ -215,32 +220,39 @@ class _Loading:
         )
 
 
-def _loaded(order: Order) -> tuple[dict[str, Any], list[int]]:
-    """The rung's fds; an answer that names ``netlink`` and has none, where no BPF rung works."""
-    rung = _choice(order.rung)
-    return ({"rung": preflight.NETLINK}, []) if rung is None else _Loading(order, rung).run()
+def _prepared(order: Order) -> _Loading | EnvironmentLacks | None:
+    """All but attached; or why it cannot be; None: no BPF rung works here."""
+    try:
+        rung = preflight.choose(order.rung)
+        if rung is None:
+            return None
+        return _Loading(rung, order.sizes or maps.fitting(maps.sockets_here()))
+    except EnvironmentLacks as error:
+        return error
 
 
-_choice, _tree = cache(preflight.choose), cache(ensure_tree)
-"""What needs no order: found out while our parent still finds out what it wants."""
+def _attached(ready: _Loading | EnvironmentLacks | None) -> tuple[dict[str, Any], list[int]]:
+    """The rung's fds, and the answer that tells which they are.  Else there are none, and it says
+    why: an error, or the rung that needs no BPF."""
+    try:
+        if isinstance(ready, EnvironmentLacks):
+            raise ready
+        return ready.attach() if ready else ({"rung": preflight.NETLINK}, [])
+    except EnvironmentLacks as error:
+        return {"what": error.what, "why": error.why, "do": error.do}, []
 
 
-def child(fd: int, rung: str | None) -> None:
-    """The child's whole life; ``rung`` is the one that the order will probably name."""
-    with suppress(EnvironmentLacks):
-        _choice(rung)
-        _tree()
+def child(fd: int, expected: str) -> None:
+    """The child's whole life; ``expected``: the order that will probably come, in JSON."""
     with socket.socket(fileno=fd) as link:
-        data = link.recv(1 << 16)
-        if not data:  # whoever started us ahead does not need us
-            return
-        words = json.loads(data)
-        order = Order(**words | {"sizes": Sizes(**words["sizes"])})
         try:
-            answer, fds = _loaded(order)
-        except EnvironmentLacks as error:
-            link.send(json.dumps({"what": error.what, "why": error.why, "do": error.do}).encode())
-        else:
+            ready = _prepared(Order.of(expected))
+            order = link.recv(1 << 16).decode()
+            if not order:  # whoever started us ahead does not need us
+                return
+            if order != expected:
+                ready = _prepared(Order.of(order))
+            answer, fds = _attached(ready)
             socket.send_fds(link, [json.dumps(answer).encode()], fds)
         finally:
             clean_up()
@@ -249,4 +261,4 @@ def child(fd: int, rung: str | None) -> None:
 
 
 if __name__ == "__main__":
-    child(int(sys.argv[1]), sys.argv[2] or None)
+    child(int(sys.argv[1]), sys.argv[2])

@@ -5,10 +5,11 @@ bcc only compiles; its instructions name a map by its number, and `place` puts t
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import struct
 import sys
-from collections.abc import Collection
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -64,7 +65,8 @@ COUNTERS = 5
 """``enum counter`` of bpf/maps.h."""
 
 
-LEAST_FLOWS, COMMON_FLOWS, MOST_FLOWS = 1 << 16, 1 << 18, 1 << 20
+COMMON_FLOWS, MOST_FLOWS = 1 << 18, 1 << 20
+_ALLOC = re.compile(r"^TCP: .*\balloc (\d+)", re.MULTILINE)
 MOST_LANE_FLOWS = 1 << 12
 
 
@@ -87,17 +89,21 @@ class Sizes:
         return 1 << max(room, 1).bit_length() - 1
 
 
-def fitting(sockets: int | None, fd_limits: Collection[int | None] = ()) -> Sizes:
+def fitting(sockets: int | None) -> Sizes:
     """Room for what may come, on a host with so many TCP sockets now.
 
-    Eight times those, and never less than a busy hour's; but not more than twice what the
-    processes in scope can open (a reload doubles them), if their fd limits are known.
+    Eight times those, and never less than a busy hour's.
     """
-    room = max(COMMON_FLOWS, 8 * (sockets or 0))
-    limits = [limit for limit in fd_limits if limit is not None]
-    if limits and len(limits) == len(fd_limits):
-        room = min(room, 2 * sum(limits))
-    return Sizes(flows=1 << (min(max(room, LEAST_FLOWS), MOST_FLOWS) - 1).bit_length())
+    room = min(max(COMMON_FLOWS, 8 * (sockets or 0)), MOST_FLOWS)
+    return Sizes(flows=1 << (room - 1).bit_length())
+
+
+def sockets_here() -> int | None:
+    """The TCP sockets of the whole kernel: ``alloc`` of /proc/net/sockstat (net/ipv4/proc.c)."""
+    with contextlib.suppress(OSError):
+        if found := _ALLOC.search(Path("/proc/net/sockstat").read_text()):
+            return int(found[1])
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from collections.abc import Collection, Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from hatrace.kernel import libbpf, maps, wire
+from hatrace.kernel import decode, libbpf, maps, wire
 from hatrace.kernel.lanes import Lanes
 from hatrace.kernel.loader import Loaded, Order, load
 from hatrace.kernel.maps import MapId
@@ -59,18 +59,19 @@ class Since:
 class Probes:
     """One attached rung.  Close it, or end the process: both detach everything."""
 
-    def __init__(self, rung: Rung, loaded: Loaded, sizes: maps.Sizes, config: wire.Config) -> None:
+    def __init__(self, rung: Rung, loaded: Loaded, config: wire.Config) -> None:
+        sizes = loaded.sizes
         self.rung = rung.name
         self.blind_spots = (*rung.blind_spots, *loaded.missing)
         self._loaded = loaded
-        self._config = config
+        self._config = replace(config, lane_flows=sizes.lane_flows)
         self._maps = maps.opened(loaded.maps)
         self._ring = Ring(loaded.maps[MapId.RING], sizes.ring_bytes)
         self._lanes = Lanes(
             loaded.maps[MapId.LANES],
             loaded.maps[MapId.LANE_FLOWS],
             maps.possible_cpus(),
-            config.lane_flows,
+            sizes.lane_flows,
         )
         self._totals = Totals(loaded.maps, self._maps, sizes.targets)
         self._walk = Walk(loaded.programs["flows"], loaded.maps[MapId.KEYS])
@@ -162,7 +163,7 @@ class Probes:
             libbpf.read_iterator(self._loaded.iterators["inventory"])
             self._learn_hz()
         records = libbpf.read_iterator(self._loaded.iterators["inventory"])
-        return tuple(wire.holders(records, wanted))
+        return tuple(decode.holders(records, wanted))
 
     def _learn_hz(self) -> None:
         """HZ from jiffies: they start 300 s before they wrap 32 bits (INITIAL_JIFFIES)."""
@@ -253,12 +254,12 @@ class Probes:
         for caller in table:
             if calls := table.get(caller):
                 pid, path = wire.UNIX_CALLER.unpack(caller)
-                found.append(wire.command_calls(self._paths[path], pid, calls))
+                found.append(decode.command_calls(self._paths[path], pid, calls))
         return tuple(sorted(found, key=lambda one: -one.last_ns))
 
     def losses(self) -> Losses:
         counted = self._maps[MapId.LOSSES].get(_ZERO) or b""
-        return wire.losses(time.monotonic_ns(), counted, self._truncated)
+        return decode.losses(time.monotonic_ns(), counted, self._truncated)
 
     def troubles(self) -> list[Trouble]:
         """Processes which found no room in the scope; else what is not seen is in `blind_spots`."""
@@ -305,7 +306,6 @@ def _left_out(pids: Collection[int]) -> Trouble:
 
 
 def attach(
-    source_folder: Path,
     scope: Scope,
     rung: str | None = None,
     summary: bool = False,
@@ -314,17 +314,16 @@ def attach(
 ) -> Probes | None:
     """Load the best rung, or the named one; None where BPF does not work here at all.
 
-    ``source_folder`` is bpf/.  Raises EnvironmentLacks with the reason why it cannot.
+    Raises EnvironmentLacks with the reason why it cannot.
+    ``sizes``: None for those that fit this host.
     ``ephemeral``: local ports that are chosen for who connects; where nobody listens any more,
     they tell which side a connection is that is older than hatrace.
     """
-    sizes = sizes or maps.Sizes()
-    config = replace(_config(scope, summary), ephemeral=ephemeral, lane_flows=sizes.lane_flows)
-    loaded = load(Order(rung, str(source_folder), sizes))
+    loaded = load(Order(rung, sizes))
     if loaded is None:
         return None
     taken = next(each for each in LADDER if each.name == loaded.rung)
-    return Probes(taken, loaded, sizes, config)
+    return Probes(taken, loaded, replace(_config(scope, summary), ephemeral=ephemeral))
 
 
 def _config(scope: Scope, summary: bool) -> wire.Config:

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from hatrace.kernel import libbpf, wire
+from hatrace.kernel import decode, libbpf
 from hatrace.kernel.maps import MapId
 from hatrace.model.event import Target
 
@@ -101,7 +101,7 @@ class Totals:
         totals = self._maps[MapId.TARGET_TOTALS].get(_U32.pack(number)) or b""
         at = number * _S64.size
         now = sum(_S64.unpack_from(counts, at)[0] for counts in (self._open, self._calm))
-        return wire.target(number, key, totals, now)
+        return decode.target(number, key, totals, now)
 
     def _give_up(self, number: int) -> None:
         """A target leaves; its index serves another after the next look, which then lacks it."""

@@ -7,16 +7,18 @@ Nobody holds them, so sock_diag is all there is to ask.
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
 
 from hatrace.errors import HatraceError
 from hatrace.model.address import V4_PREFIX
 from hatrace.model.event import HostCounters, TimeWaits
 from hatrace.model.flow import State
-from hatrace.sockets.netlink import Diag, within
+from hatrace.sockets.netlink import HEADER, Diag, within
 from hatrace.sockets.tcp_diag import REQUEST
 
 MANY = 0.5
@@ -28,8 +30,6 @@ ROWS = 32
 LEAST = 16
 """To one address and port; fewer are no crowd."""
 _STATES = 1 << State.TIME_WAIT
-_LPORT, _RPORT, _REMOTE = slice(4, 6), slice(6, 8), slice(24, 40)
-"""In struct inet_diag_msg, include/uapi/linux/inet_diag.h; network byte order."""
 
 
 @dataclass(slots=True)
@@ -74,16 +74,23 @@ def _ports(counters: HostCounters) -> range:
 
 def count(ports: range) -> Counter[tuple[bytes, int]]:
     """In the network namespace that this thread is in; raises netlink.Refused."""
-    raw: Counter[tuple[socket.AddressFamily, bytes, bytes]] = Counter()
+    found: Counter[tuple[bytes, int]] = Counter()
     with Diag() as diag:
         for family in (socket.AF_INET, socket.AF_INET6):
             request = REQUEST.pack(family, socket.IPPROTO_TCP, 0, _STATES, bytes(48))
-            for datagram, start, _ in diag.dump(request, "cannot list TCP sockets"):
-                head = datagram[start : start + 40]
-                if int.from_bytes(head[_LPORT], "big") in ports:
-                    raw[family, head[_REMOTE], head[_RPORT]] += 1
-    found: Counter[tuple[bytes, int]] = Counter()
-    for (family, address, port), number in raw.items():
-        whole = V4_PREFIX + address[:4] if family == socket.AF_INET else address
-        found[whole, int.from_bytes(port, "big")] += number
+            raw: Counter[tuple[bytes, int]] = Counter()
+            for datagram, size in diag.runs(request, "cannot list TCP sockets"):
+                ends = _ends(size).iter_unpack(datagram)
+                raw.update((remote, rport) for lport, rport, remote in ends if lport in ports)
+            for (remote, rport), number in raw.items():
+                whole = V4_PREFIX + remote[:4] if family == socket.AF_INET else remote
+                found[whole, rport] += number
     return found
+
+
+@cache
+def _ends(size: int) -> struct.Struct:
+    """Local and remote port, remote address of a message of so many bytes with its header:
+    struct inet_diag_msg, include/uapi/linux/inet_diag.h; network byte order."""
+    known = struct.Struct(f">{HEADER.size}x4xHH16x16s")
+    return struct.Struct(f"{known.format}{size - known.size}x")

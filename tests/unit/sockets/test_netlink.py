@@ -100,6 +100,15 @@ def test_a_dump_over_several_datagrams_up_to_done() -> None:
     assert not asked.interrupted
 
 
+def test_messages_of_one_size_come_together_and_others_alone() -> None:
+    alike = message(20, b"one.", 1) + message(20, b"two.", 1)
+    asked = diag(alike, message(20, b"four", 1) + message(20, b"and eight", 1), DONE)
+    runs = list(asked.runs(b"", "list"))
+    assert runs[0] == (alike, HEADER.size + 4)
+    assert [datagram[HEADER.size :] for datagram, _ in runs[1:]] == [b"four", b"and eight"]
+    assert all(len(datagram) == size for datagram, size in runs[1:])
+
+
 def test_an_interrupted_dump_is_known() -> None:
     asked = diag(message(20, b"one.", 1, flags=0x12) + DONE)
     assert len(list(asked.dump(b"", "list"))) == 1
