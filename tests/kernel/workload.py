@@ -14,6 +14,7 @@ import ctypes
 import errno
 import json
 import os
+import select
 import signal
 import socket
 import struct
@@ -221,6 +222,7 @@ def unanswered(case: Case) -> None:
     """A full accept queue drops the SYN; the filler's other end is never accepted."""
     with case.listen(backlog=0) as listener:
         filler = socket.create_connection(listener.getsockname())
+        select.select([listener], [], [])  # until its other end waits there: not full before
         with socket.socket() as client:
             client.setblocking(False)
             client.bind((LOOPBACK, 0))
