@@ -10,7 +10,8 @@ import os
 import signal
 import struct
 
-from hatrace.kernel import libbpf, preflight
+from hatrace.kernel import bpf, preflight
+from hatrace.kernel.btf import Btf
 from hatrace.kernel.rungs import CGROUP, READERS, Hook, Via
 
 _MOV_R0, _EXIT = 0xB7, 0x95
@@ -21,18 +22,18 @@ def _code(answer: int) -> bytes:
     return struct.pack("<BBhiBBhi", _MOV_R0, 0, 0, answer, _EXIT, 0, 0, 0)
 
 
-def _attach(hook: Hook, btf: libbpf.Btf, cgroup: int) -> int:
+def _attach(hook: Hook, btf: Btf, cgroup: int) -> int:
     """The link; a cgroup's program that returned 0 would refuse."""
     if hook.via is Via.CGROUP:
-        program = libbpf.load_program(hook.program_type, _code(1), "empty", hook.attach_type)
-        return libbpf.link_cgroup(program, cgroup, hook.attach_type)
+        program = bpf.load_program(hook.program_type, _code(1), "empty", hook.attach_type)
+        return bpf.link_cgroup(program, cgroup, hook.attach_type)
     target = btf.target(hook.via, hook.target)
-    program = libbpf.load_program(hook.program_type, _code(0), "empty", hook.attach_type, target)
-    return libbpf.open_tracing(program)
+    program = bpf.load_program(hook.program_type, _code(0), "empty", hook.attach_type, target)
+    return bpf.open_tracing(program)
 
 
 def main() -> None:
-    btf = libbpf.Btf()
+    btf = Btf()
     cgroup = os.open(preflight.cgroup_mount() or "/sys/fs/cgroup", os.O_RDONLY)
     for hook in CGROUP.hooks:
         if hook not in READERS and not hook.optional:

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from hatrace.kernel import libbpf
+from hatrace.kernel import bpf
 
 SOURCE = str(Path(__file__).parents[2] / "src")
 PATIENCE_S = 40.0
@@ -195,7 +195,7 @@ def run(*words: str, **options: Any) -> Ended:
 def exists(command: int, number: int) -> bool:
     """Whether the kernel still has a BPF object of this id."""
     try:
-        os.close(libbpf.bpf(command, number.to_bytes(4, "little")))
+        os.close(bpf.call(command, number.to_bytes(4, "little")))
     except FileNotFoundError:
         return False
     return True

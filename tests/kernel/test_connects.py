@@ -13,7 +13,7 @@ from contextlib import ExitStack, closing, contextmanager
 
 import pytest
 
-from hatrace.kernel import libbpf, preflight
+from hatrace.kernel import bpf, preflight
 from hatrace.kernel.probes import Probes
 from hatrace.kernel.wire import Criteria
 from hatrace.model.flow import Flag, flows
@@ -51,8 +51,8 @@ def redirected(asked: int, port: int) -> Iterator[None]:
         )
     )
     cgroup = os.open(preflight.cgroup_mount() or "/sys/fs/cgroup", os.O_RDONLY)
-    program = libbpf.load_program(libbpf.PROG_CGROUP_SOCK_ADDR, code, "elsewhere", CONNECT4)
-    link = libbpf.link_cgroup(program, cgroup, CONNECT4)
+    program = bpf.load_program(bpf.PROG_CGROUP_SOCK_ADDR, code, "elsewhere", CONNECT4)
+    link = bpf.link_cgroup(program, cgroup, CONNECT4)
     try:
         yield
     finally:

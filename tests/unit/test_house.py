@@ -29,8 +29,8 @@ GOOD = {
     "src/hatrace/detectors/_growth.py": "",
     "src/hatrace/detectors/check_leak.py": 'class CheckLeak:\n    slug = "check-leak"\n',
     "src/hatrace/detectors/shared.py": "from hatrace.model import flow\n",
-    "src/hatrace/kernel/compiler.py": "import os\nfrom bcc import BPF\nfrom . import libbpf\n",
-    "src/hatrace/kernel/libbpf.py": "from ..model.flow import Flow\n",
+    "src/hatrace/kernel/compiler.py": "import os\nfrom bcc import BPF\nfrom . import bpf\n",
+    "src/hatrace/kernel/bpf.py": "from ..model.flow import Flow\n",
     "src/hatrace/model/flow.py": "import struct\n",
     "src/hatrace/sinks/report/text.py": "from rich.console import Console\n",
     "src/hatrace/sockets/netlink.py": "from pyroute2 import netlink\n",
@@ -60,7 +60,7 @@ def test_a_good_tree(check: Check, tmp_path: Path) -> None:
 BAD: list[tuple[Check, dict[str, str | None], str]] = [
     (
         house.check_inner_imports,
-        {"src/hatrace/model/flow.py": "from hatrace.kernel import libbpf\n"},
+        {"src/hatrace/model/flow.py": "from hatrace.kernel import bpf\n"},
         "src/hatrace/model/flow.py:1: model may not import hatrace.kernel",
     ),
     (

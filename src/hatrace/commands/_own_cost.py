@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from hatrace.kernel.libbpf import enable_stats
+from hatrace.kernel.bpf import enable_stats
 from hatrace.model.event import Cost
 
 EVERY_NS, SOONEST_NS = 30_000_000_000, 3_000_000_000

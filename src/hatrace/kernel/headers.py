@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.kernel.libbpf import BTF_KIND_STRUCT, Btf
+from hatrace.kernel.btf import KIND_STRUCT, Btf
 
 VMLINUX_BTF = Path("/sys/kernel/btf/vmlinux")
 
@@ -247,7 +247,7 @@ class _Writer:
 
     def structs(self) -> Iterator[str]:
         for name, fields in WANTED.items():
-            type_id = self._btf.find(name, BTF_KIND_STRUCT)
+            type_id = self._btf.find(name, KIND_STRUCT)
             if type_id is not None:
                 size = self._btf.header(type_id)[3]
                 views = self._views(type_id, fields, f"struct {name}")

@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.kernel import libbpf, maps, preflight, walk
+from hatrace.kernel import bpf, maps, preflight, walk
+from hatrace.kernel.btf import Btf
 from hatrace.kernel.child import take
 from hatrace.kernel.compiler import Programs, compile_files
 from hatrace.kernel.headers import clean_up, ensure_tree
@@ -125,7 +126,7 @@ class _Loading:
 
     def __init__(self, rung: Rung, sizes: Sizes) -> None:
         self._rung, self._sizes = rung, sizes
-        self._btf = libbpf.Btf()
+        self._btf = Btf()
         self._programs: dict[str, int] = {}
         self._links: list[int] = []
         self._iterators: dict[str, int] = {}
@@ -198,20 +199,20 @@ class _Loading:
         if hook.via is Via.RUN:
             return
         if hook.via is Via.ITERATOR:
-            self._iterators[hook.function] = libbpf.link_iterator(program, hook.attach_type)
+            self._iterators[hook.function] = bpf.link_iterator(program, hook.attach_type)
         elif hook.via is Via.CGROUP:
             directory = os.open(preflight.cgroup_mount() or "/sys/fs/cgroup", os.O_RDONLY)
-            self._links.append(libbpf.link_cgroup(program, directory, hook.attach_type))
+            self._links.append(bpf.link_cgroup(program, directory, hook.attach_type))
             os.close(directory)
         elif hook.via is Via.KPROBE:
             self._links.append(open_kprobe(program, hook.target))
         else:
-            self._links.append(libbpf.open_tracing(program))
+            self._links.append(bpf.open_tracing(program))
 
     def _load(self, hook: Hook) -> int:
         if hook.via is Via.RUN:
             return walk.load(self._code(hook), hook.function)
-        return libbpf.load_program(
+        return bpf.load_program(
             hook.program_type,
             self._code(hook),
             hook.function,

@@ -15,7 +15,7 @@ from enum import IntEnum
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.kernel import libbpf, wire
+from hatrace.kernel import bpf, wire
 from hatrace.kernel.walk import KEYS_A_RUN
 from hatrace.model.flow import LAYOUT
 
@@ -159,7 +159,7 @@ def create(sizes: Sizes) -> dict[MapId, int]:
                 if isinstance(error, PermissionError)
                 else "see whether this host has memory left",
             ) from None
-    free = libbpf.Map(made[MapId.FREE_TARGETS], 0, 4)
+    free = bpf.Map(made[MapId.FREE_TARGETS], 0, 4)
     for index in range(sizes.targets - 1, 0, -1):
         free.set(b"", index.to_bytes(4, sys.byteorder))
     return made
@@ -177,7 +177,7 @@ def _create(name: str, shape: Shape) -> int:
         0,
         f"hat_{name}".encode()[:15],
     )
-    return libbpf.bpf(libbpf.MAP_CREATE, attr)
+    return bpf.call(bpf.MAP_CREATE, attr)
 
 
 def place(code: bytes, fds: dict[MapId, int]) -> bytes:
@@ -192,11 +192,11 @@ def place(code: bytes, fds: dict[MapId, int]) -> bytes:
     return bytes(out)
 
 
-def opened(fds: dict[MapId, int]) -> dict[MapId, libbpf.Map]:
+def opened(fds: dict[MapId, int]) -> dict[MapId, bpf.Map]:
     """Every map but the ring, for reading and writing; per-CPU values are as wide as CPUs."""
     cpus = possible_cpus()
     return {
-        number: libbpf.Map(
+        number: bpf.Map(
             fds[number],
             shape.key_bytes,
             shape.value_bytes * (cpus if shape.kind == _PERCPU_ARRAY else 1),

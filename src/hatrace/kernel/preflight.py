@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.kernel import libbpf, walk
+from hatrace.kernel import bpf, walk
+from hatrace.kernel.btf import Btf, maps_may_grow
 from hatrace.kernel.kprobes import admin_only, open_kprobe
 from hatrace.kernel.rungs import LADDER, Hook, Rung, Via
 
@@ -131,10 +132,10 @@ def refusal(rung: Rung) -> str:
 
     Of the others it is asked whether their targets exist: functions may be inlined or left out.
     """
-    libbpf.unlimit_memory()
+    bpf.unlimit_memory()
     needed = [hook for hook in reversed(rung.hooks) if not hook.optional]
     first_of_a_kind = {hook.via: hook for hook in needed}
-    btf = libbpf.Btf()
+    btf = Btf()
     try:
         for hook in needed:
             if hook.via.typed or hook.via is Via.KPROBE:
@@ -212,7 +213,7 @@ def _has_cgroup(rung: Rung) -> Answer | None:
 
 def _is_quiet(rung: Rung) -> Answer | None:
     """A warning of the kernel's taints it, and is a panic where panic_on_warn is set."""
-    if libbpf.maps_may_grow() or not any(hook.via is Via.KPROBE for hook in rung.hooks):
+    if maps_may_grow() or not any(hook.via is Via.KPROBE for hook in rung.hooks):
         return None
     return Answer(
         rung.name,
@@ -222,7 +223,7 @@ def _is_quiet(rung: Rung) -> Answer | None:
     )
 
 
-def _try(hook: Hook, btf: libbpf.Btf, code: bytes = b"") -> str:
+def _try(hook: Hook, btf: Btf, code: bytes = b"") -> str:
     """Attach a program that reads kernel memory, or ``code``, for a moment; empty: it worked."""
     opened: list[int] = []
     try:
@@ -240,16 +241,16 @@ def _try(hook: Hook, btf: libbpf.Btf, code: bytes = b"") -> str:
     return ""
 
 
-def _load(hook: Hook, btf: libbpf.Btf, code: bytes) -> int:
+def _load(hook: Hook, btf: Btf, code: bytes) -> int:
     name = "hatrace_ask"
     if hook.via is Via.RUN:
         return walk.load(code, name)
     attach_type = 0 if hook.via is Via.KPROBE else hook.attach_type
     target = btf.target(hook.via, hook.target) if hook.via.typed else 0
-    return libbpf.load_program(hook.program_type, code, name, attach_type, target)
+    return bpf.load_program(hook.program_type, code, name, attach_type, target)
 
 
-def knows_ancestor_cgroup(btf: libbpf.Btf) -> bool:
+def knows_ancestor_cgroup(btf: Btf) -> bool:
     """Whether tracing programs may call bpf_get_current_ancestor_cgroup_id (kernel 5.15)."""
     hook = next(hook for hook in LADDER[0].hooks if hook.via is Via.TRACEPOINT)
     return not _try(hook, btf, _ANCESTOR_CGROUP)
@@ -263,15 +264,15 @@ def _first_words(error: OSError) -> str:
 def _link_cgroup(program: int, hook: Hook) -> int:
     directory = os.open(cgroup_mount() or "/", os.O_RDONLY)
     try:
-        return libbpf.link_cgroup(program, directory, hook.attach_type)
+        return bpf.link_cgroup(program, directory, hook.attach_type)
     finally:
         os.close(directory)
 
 
 _LINKS: dict[Via, Callable[[int, Hook], int]] = {
     Via.CGROUP: _link_cgroup,
-    Via.TRACEPOINT: lambda program, _: libbpf.open_tracing(program),
-    Via.FENTRY: lambda program, _: libbpf.open_tracing(program),
-    Via.FEXIT: lambda program, _: libbpf.open_tracing(program),
+    Via.TRACEPOINT: lambda program, _: bpf.open_tracing(program),
+    Via.FENTRY: lambda program, _: bpf.open_tracing(program),
+    Via.FEXIT: lambda program, _: bpf.open_tracing(program),
     Via.KPROBE: lambda program, hook: open_kprobe(program, hook.target),
 }

@@ -17,7 +17,7 @@ from collections.abc import Collection, Container, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from hatrace.kernel import decode, libbpf, maps, wire
+from hatrace.kernel import bpf, decode, maps, wire
 from hatrace.kernel.lanes import Lanes
 from hatrace.kernel.loader import Loaded, Order, load
 from hatrace.kernel.maps import MapId
@@ -160,9 +160,9 @@ class Probes:
         tell which side an adopted socket is.
         """
         if not self._config.hz:
-            libbpf.read_iterator(self._loaded.iterators["inventory"])
+            bpf.read_iterator(self._loaded.iterators["inventory"])
             self._learn_hz()
-        records = libbpf.read_iterator(self._loaded.iterators["inventory"])
+        records = bpf.read_iterator(self._loaded.iterators["inventory"])
         return tuple(decode.holders(records, wanted))
 
     def _learn_hz(self) -> None:
@@ -270,7 +270,7 @@ class Probes:
         """(run time in ns, runs) of all programs, as far as the kernel counted them."""
         run_ns, runs = 0, 0
         for fd in self._loaded.programs.values():
-            program_ns, program_runs = libbpf.program_stats(fd)
+            program_ns, program_runs = bpf.program_stats(fd)
             run_ns, runs = run_ns + program_ns, runs + program_runs
         return run_ns, runs
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hatrace.kernel import libbpf
+from hatrace.kernel import bpf
 
 
 class Via(StrEnum):
@@ -51,8 +51,8 @@ class Hook:
         """Of what is attached."""
         if self.via is Via.CGROUP:
             by_value = self.function == "sock_release"
-            return libbpf.PROG_CGROUP_SOCK if by_value else libbpf.PROG_CGROUP_SOCK_ADDR
-        return libbpf.PROG_KPROBE if self.via is Via.KPROBE else libbpf.PROG_TRACING
+            return bpf.PROG_CGROUP_SOCK if by_value else bpf.PROG_CGROUP_SOCK_ADDR
+        return bpf.PROG_KPROBE if self.via is Via.KPROBE else bpf.PROG_TRACING
 
 
 @dataclass(frozen=True, slots=True)

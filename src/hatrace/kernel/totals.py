@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from pathlib import Path
 
-from hatrace.kernel import decode, libbpf
+from hatrace.kernel import bpf, decode
 from hatrace.kernel.maps import MapId
 from hatrace.model.event import Target
 
@@ -22,7 +22,7 @@ _U32, _U64, _S64 = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<q")
 class Totals:
     """Owns two mappings; the maps stay the caller's.  ``room``: how many targets there may be."""
 
-    def __init__(self, fds: Mapping[MapId, int], maps: Mapping[MapId, libbpf.Map], room: int):
+    def __init__(self, fds: Mapping[MapId, int], maps: Mapping[MapId, bpf.Map], room: int):
         self._maps, self._room = maps, room
         self._open = mmap.mmap(fds[MapId.TARGET_OPEN], _U64.size * room)
         self._calm = mmap.mmap(fds[MapId.TARGET_CALM], _U64.size * room)

@@ -17,7 +17,8 @@ import mmap
 import os
 import struct
 
-from hatrace.kernel import libbpf
+from hatrace.kernel import bpf
+from hatrace.kernel.btf import maps_may_grow
 
 KEYS_A_RUN = 1024
 """Nobody else gets the CPU during a run, interrupts aside: about 0.7 ms."""
@@ -63,16 +64,16 @@ _LOOP = (
 def load(function: bytes, name: str) -> int:
     """The loop around a function; returns the program's fd."""
     header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(_TYPES), len(_TYPES), len(_STRINGS))
-    types = libbpf.load_btf(header + _TYPES + _STRINGS)
-    quiet = libbpf.maps_may_grow()
-    kind = libbpf.PROG_RAW_TRACEPOINT if quiet else libbpf.PROG_SOCKET_FILTER
+    types = bpf.load_btf(header + _TYPES + _STRINGS)
+    quiet = maps_may_grow()
+    kind = bpf.PROG_RAW_TRACEPOINT if quiet else bpf.PROG_SOCKET_FILTER
     places = struct.pack("<IIII", 0, _LOOP_TYPE, len(_LOOP), _LOOK_TYPE)
     try:
-        return libbpf.load_program(
+        return bpf.load_program(
             kind,
             b"".join(_LOOP) + function,
             name,
-            functions=libbpf.Functions(types, places, 2),
+            functions=bpf.Functions(types, places, 2),
         )
     finally:
         os.close(types)
@@ -80,8 +81,8 @@ def load(function: bytes, name: str) -> int:
 
 def run(program: int) -> None:
     """Once, with the keys that are there."""
-    filters = libbpf.program_kind(program) == libbpf.PROG_SOCKET_FILTER
-    libbpf.run_program(program, _PACKET if filters else b"")
+    filters = bpf.program_kind(program) == bpf.PROG_SOCKET_FILTER
+    bpf.run_program(program, _PACKET if filters else b"")
 
 
 class Walk:
@@ -92,7 +93,7 @@ class Walk:
         self._keys = mmap.mmap(keys_fd, KEYS_A_RUN * _KEY.size)
         self._place = ctypes.c_char.from_buffer(self._keys)
 
-    def over(self, table: libbpf.Map) -> int:
+    def over(self, table: bpf.Map) -> int:
         """Returns how many keys there were."""
         seen = 0
         for count in table.copy_keys(ctypes.addressof(self._place), KEYS_A_RUN):

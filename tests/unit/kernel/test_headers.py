@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from hatrace.errors import EnvironmentLacks
-from hatrace.kernel import headers, libbpf, preflight
+from hatrace.kernel import headers, preflight
+from hatrace.kernel.btf import KIND_STRUCT, Btf
 
 needs_btf = pytest.mark.skipif(not preflight.has_btf(), reason="this kernel has no BTF")
 
@@ -53,10 +54,10 @@ def test_every_wanted_field_is_declared(tree: dict[str, str]) -> None:
 @needs_btf
 def test_offsets_are_the_kernels(tree: dict[str, str], tmp_path: Path) -> None:
     """What cc makes of the header, compared with BTF itself, for each plain field."""
-    btf = libbpf.Btf()
+    btf = Btf()
     expected = {}
     for name, fields in headers.WANTED.items():
-        kind = btf.find(name, libbpf.BTF_KIND_STRUCT)
+        kind = btf.find(name, KIND_STRUCT)
         if kind is None:
             continue
         writer = headers._Writer(btf)
