@@ -19,8 +19,8 @@ from pathlib import Path
 
 from hatrace.kernel import bpf, decode, maps, wire
 from hatrace.kernel.lanes import Lanes
-from hatrace.kernel.loader import Loaded, Order, load
 from hatrace.kernel.maps import MapId
+from hatrace.kernel.order import Loaded, Order, load
 from hatrace.kernel.preflight import cgroup_mount
 from hatrace.kernel.report import Report
 from hatrace.kernel.ring import Ring
