@@ -14,7 +14,7 @@ import subprocess
 from contextlib import suppress
 from functools import total_ordering
 
-DEADLINE_S = 1.0
+DEADLINE_S, COMMAND_DEADLINE_S = 1.0, 5.0
 NOBODY = 65534
 _BANNER = re.compile(rb"HA-?Proxy version (\S+)")
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+)|-dev(\d+))?(?:-[0-9a-f]{6,40}-(\d+))?")
@@ -44,15 +44,22 @@ class Versions:
         return None
 
 
-def of_binary(path: str) -> str | None:
-    """What a binary that the user named says; None: it is none, or does not say."""
-    with suppress(OSError):
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            return _ask(fd)
-        finally:
-            os.close(fd)
-    return None
+def of_command(name: str) -> str | None:
+    """What a program of the user's choice says, which may be a wrapper; None: nothing of HAProxy.
+
+    It runs as ourselves, as it does when it is asked about files.
+    """
+    try:
+        answer = subprocess.run(
+            [name, "-v"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            timeout=COMMAND_DEADLINE_S,
+        )
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+    return _told(answer.stdout)
 
 
 def is_hosts_own(found: os.stat_result) -> bool:
@@ -84,7 +91,11 @@ def _ask(fd: int) -> str | None:
         )
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
-    match = _BANNER.search(answer.stdout[:4096])
+    return _told(answer.stdout)
+
+
+def _told(output: bytes) -> str | None:
+    match = _BANNER.search(output[:4096])
     return match[1].decode(errors="replace")[:64] if match else None
 
 

@@ -35,7 +35,8 @@ def test_a_haproxy_that_cannot_be_run_is_no_all_clear(
     [
         ("\x7fELF", "Exec format error"),
         ("#!/nowhere/sh\n", "No such file or directory"),
-        ("#!/bin/sh\nexec sleep 60\n", "did not end within 0.1 s"),
+        ("#!/bin/sh\n[ $1 = -v ] || exec sleep 60\n", "did not end within 0.1 s"),
+        ("#!/bin/sh\nexit 0\n", "tells no version of HAProxy"),
     ],
 )
 def test_nor_is_one_that_turns_out_not_to_run(
