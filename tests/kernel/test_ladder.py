@@ -6,16 +6,21 @@ In a virtual machine ``HATRACE_RUNGS`` says what must work there (``none`` under
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from hatrace.capture.reader import read
 from hatrace.errors import EnvironmentLacks
-from hatrace.kernel import preflight
+from hatrace.kernel import child, preflight
+from hatrace.kernel.maps import MapId, Sizes, fitting, sockets_here
+from hatrace.kernel.order import Loaded, Order, load
 from hatrace.kernel.probes import attach
 from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.lab.stage import wait_until
@@ -32,7 +37,6 @@ import sys
 from hatrace.errors import HatraceError
 from hatrace.kernel.probes import attach
 from hatrace.model.capture_info import Scope, ScopeKind
-from hatrace.resources import bpf_dir
 wanted = sys.argv[1] if len(sys.argv) > 1 else None
 try:
     probes = attach(Scope(ScopeKind.ALL), wanted)
@@ -244,3 +248,37 @@ def test_nothing_is_left_after_kill_9(rung: Rung) -> None:
     held = {tuple(line.split()) for line in lines}
     assert {kind for kind, _ in held} >= {"map", "prog"}
     assert wait_until(lambda: not any(exists(kind, number) for kind, number in held))
+
+
+def told(pid: int | str, fd: int | str, name: str) -> int | None:
+    """What /proc says of a BPF object's fd."""
+    found = re.search(rf"^{name}:\s+(\d+)", Path(f"/proc/{pid}/fdinfo/{fd}").read_text(), re.M)
+    return int(found[1]) if found else None
+
+
+def has(pid: int, name: str) -> bool:
+    fds = [entry.name for entry in Path(f"/proc/{pid}/fdinfo").iterdir()]
+    return any(told(pid, fd, name) is not None for fd in fds)
+
+
+def loaded_by(order: Order) -> Loaded:
+    loaded = load(order)
+    assert loaded is not None
+    return loaded
+
+
+@pytest.mark.parametrize("sizes", [None, Sizes(targets=32)], ids=["as expected", "otherwise"])
+def test_what_is_ready_before_the_order_is_not_attached(sizes: Sizes | None) -> None:
+    """And another order is carried out all the same."""
+    if not working()[:-1]:
+        pytest.skip("no BPF rung works here")
+    child.start_ahead(None)
+    [ahead] = child._ready
+    assert wait_until(lambda: has(ahead.process.pid, "prog_type"))
+    time.sleep(0.5)  # it would attach now
+    assert not has(ahead.process.pid, "link_id")
+    with closing(loaded_by(Order(None, sizes))) as loaded:
+        assert not child._ready, "it is the one that was started"
+        assert loaded.links and loaded.sizes == (sizes or fitting(sockets_here()))
+        entries = told("self", loaded.maps[MapId.TARGET_TOTALS], "max_entries")
+        assert entries == loaded.sizes.targets
