@@ -274,7 +274,7 @@ def test_what_is_ready_before_the_order_is_not_attached(sizes: Sizes | None) -> 
         pytest.skip("no BPF rung works here")
     child.start_ahead(None)
     [ahead] = child._ready
-    assert wait_until(lambda: has(ahead.process.pid, "prog_type"))
+    assert wait_until(lambda: has(ahead.process.pid, "prog_type"), 120)
     time.sleep(0.5)  # it would attach now
     assert not has(ahead.process.pid, "link_id")
     with closing(loaded_by(Order(None, sizes))) as loaded:
