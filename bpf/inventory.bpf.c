@@ -29,7 +29,7 @@ static inline void adopt(struct sock *sk, struct task_struct *task, u8 family, s
 	int inbound;
 
 	if (known) { /* accepted without asking for the address: the fd table tells whose it is */
-		if (known->flags & FLOW_ACCEPTED && !(known->flags & FLOW_OWNED)) {
+		if (known->flags & FLOW_ACCEPTED && !is_owned(known)) {
 			read_kernel_string(known->comm, sizeof(known->comm), task->comm);
 			known->pid = PEEK(task, tgid);
 			known->flags |= FLOW_OWNED;

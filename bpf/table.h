@@ -20,6 +20,15 @@ static inline int own(struct config *c, struct flow *f, u32 tgid)
 	return 1;
 }
 
+/*
+ * Whether its owner is known.  Two CPUs may write one child at once, its handshake's hook and its
+ * accept()'s: of that the flag may be left without the pid, which the next look then finds.
+ */
+static inline int is_owned(struct flow *f)
+{
+	return f->flags & FLOW_OWNED && f->pid;
+}
+
 enum way { BY_RING, BY_LANE };
 
 /* A flow leaves: it is counted, and told in one record.  Its gone_ns is set already. */

@@ -117,7 +117,7 @@ static inline void on_accept(u64 sk)
 			missed_child(c, sk, tgid, 0);
 		return;
 	}
-	if (f->flags & FLOW_OWNED || !(f->flags & FLOW_ACCEPTED))
+	if (is_owned(f) || !(f->flags & FLOW_ACCEPTED))
 		return;
 	if (!own(c, f, tgid)) { /* somebody else's listener on the same port */
 		f->gone_ns = f->born_ns;
@@ -271,7 +271,7 @@ static inline void on_release(u64 sk)
 	}
 	if (!f)
 		return;
-	if (!(f->flags & FLOW_OWNED) && !own(c, f, tgid)) { /* accepted without a word, by others */
+	if (!is_owned(f) && !own(c, f, tgid)) { /* accepted without a word, by others */
 		f->gone_ns = f->born_ns;
 		wake(sk, f);
 		return;
