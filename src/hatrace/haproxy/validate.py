@@ -33,10 +33,10 @@ class NotValidated(Exception):
 def named(binary: str, files: Iterable[str]) -> Validation:
     """With a binary of the user's choice; raises NotValidated.
 
-    One that does not say its version may be anything: ``true`` accepts every file.
+    One that accepts and does not say its version may be anything: ``true`` accepts every file.
     """
     said = _validated([binary], binary, version.of_command(binary), files, dict(os.environ))
-    if said.version is None:
+    if said.accepted and said.version is None:
         raise NotValidated(f"{binary} -v tells no version of HAProxy")
     return said
 

@@ -2,7 +2,8 @@
 
 A binary is only asked (``-v``) if it is this host's own: root's, in our mount namespace, and
 not writable for others; it runs as nobody, with no environment, and not longer than a second.
-Everything else says its version over the runtime API.
+Everything else says its version over the runtime API.  Only a program that the user names for
+`check` is asked whatever it is, and as the user.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import subprocess
 from contextlib import suppress
 from functools import total_ordering
 
-DEADLINE_S, COMMAND_DEADLINE_S = 1.0, 5.0
+DEADLINE_S, COMMAND_DEADLINE_S = 1.0, 30.0
 NOBODY = 65534
 _BANNER = re.compile(rb"HA-?Proxy version (\S+)")
 _VERSION = re.compile(r"v?(\d+)\.(\d+)(?:\.(\d+)|-dev(\d+))?(?:-[0-9a-f]{6,40}-(\d+))?")

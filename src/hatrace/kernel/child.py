@@ -2,7 +2,7 @@
 
 It takes 0.1 s to be ready, and twice as much to find out which rung works and to have the kernel
 verify its programs; the session's own imports take longer: side by side they cost the time of
-one.  When its parent ends without an order, so does it, and nothing was attached.
+one.  When its parent ends without an order, so does it, once it is ready; nothing was attached.
 """
 
 from __future__ import annotations
@@ -45,7 +45,12 @@ _ready: list[Child] = []
 def start_ahead(rung: str | None) -> None:
     """Start one now, for the next `take`, if this rung (None: the best) will want one."""
     if rung != "netlink":
-        _ready.append(Child(json.dumps({"rung": rung, "sizes": None})))
+        _ready.append(Child(expected(rung)))
+
+
+def expected(rung: str | None) -> str:
+    """The order (order.py) that most sessions give."""
+    return json.dumps({"rung": rung, "sizes": None})
 
 
 def take(order: str) -> Child:

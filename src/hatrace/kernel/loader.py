@@ -161,7 +161,7 @@ def child(fd: int, expected: str) -> None:
             order = link.recv(1 << 16).decode()
             if not order:  # whoever started us ahead does not need us
                 return
-            if order != expected:
+            if Order.of(order) != Order.of(expected):
                 ready = _prepared(Order.of(order))
             answer, fds = _attached(ready)
             socket.send_fds(link, [json.dumps(answer).encode()], fds)

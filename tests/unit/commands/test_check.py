@@ -55,3 +55,15 @@ def test_nor_is_one_that_turns_out_not_to_run(
     said = capsys.readouterr()
     assert said.out == ""
     assert f"--haproxy {binary}: " in said.err and why in said.err
+
+
+def test_a_refusal_counts_whoever_it_is_from(
+    config: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also of one that is broken and tells no version."""
+    binary = tmp_path / "haproxy"
+    binary.write_text("#!/bin/sh\necho error while loading shared libraries >&2; exit 127\n")
+    binary.chmod(0o755)
+    assert run(["check", config, "--haproxy", str(binary)]) == 1
+    said = capsys.readouterr().out
+    assert "config-rejected" in said and "error while loading shared libraries" in said

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 import socket
 
+import pytest
+
 from hatrace.model.address import packed
 from hatrace.model.event import HostCounters
 from hatrace.sockets.counters import host_counters
 from hatrace.sockets.time_waits import LEAST, Waits, count
 
-HERE = packed("127.0.0.1")
 ALL_PORTS = range(65_536)
 
 
-def make_some(number: int) -> int:
+def make_some(number: int, address: str) -> int:
     """So many connections that this side ended first; the port they went to."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as listener:
         for _ in range(number):
-            with socket.create_connection(listener.getsockname()):
+            with socket.create_connection(listener.getsockname()[:2]):
                 accepted, _ = listener.accept()
             accepted.recv(1)
             accepted.close()
@@ -32,12 +34,13 @@ def crowded(**fields: int) -> HostCounters:
     return HostCounters(**known)  # type: ignore[arg-type]
 
 
-def test_each_is_counted_where_its_connection_went() -> None:
-    port = make_some(LEAST + 3)
-    counted = count(ALL_PORTS)
+@pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
+def test_each_is_counted_where_its_connection_went(address: str) -> None:
+    port = make_some(LEAST + 3, address)
+    counted, here = count(ALL_PORTS), packed(address)
     if (host_counters().tcp_time_wait or 0) < (host_counters().max_time_wait or 0):
-        assert counted[HERE, port] == LEAST + 3
-    assert (HERE, port) not in count(range(1, 2))
+        assert counted[here, port] == LEAST + 3
+    assert (here, port) not in count(range(1, 2))
 
 
 def test_a_crowd_is_told_of_and_its_end_too() -> None:
