@@ -48,6 +48,7 @@ class MapId(IntEnum):
     REPORT = 19
     LANES = 20
     LANE_FLOWS = 21
+    LAST = 22
 
 
 _CALM_FLOWS = 16
@@ -141,6 +142,7 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.REPORT: Shape(_ARRAY, 4, LAYOUT.size, wire.SCAN_LIMIT, _MMAPABLE),
         MapId.LANES: Shape(_ARRAY, 4, wire.LANE.size, possible_cpus(), _MMAPABLE),
         MapId.LANE_FLOWS: Shape(_ARRAY, 4, LAYOUT.size, lane_flows, _MMAPABLE),
+        MapId.LAST: Shape(_PERCPU_ARRAY, 4, LAYOUT.size, 1),
     }
 
 
