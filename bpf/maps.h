@@ -33,7 +33,7 @@ enum map {
 	MAP_REPORT,	  /* array of struct flow, mapped: what the scan has found */
 	MAP_LANES,	  /* array of struct lane, by CPU, mapped */
 	MAP_LANE_FLOWS,	  /* array of struct flow, mapped: the lanes' room, one after the other */
-	MAP_LAST,	  /* per-CPU array of one struct flow: one that ends late, as it was */
+	MAP_LAST,	  /* hash: socket address -> struct flow: those being told late, as they were */
 };
 
 enum counter {

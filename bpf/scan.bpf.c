@@ -140,7 +140,7 @@ static inline int end_if_unseen(struct flow *f, struct sock *sk, u64 now)
 		if (!f->closed_ns)
 			fill_bytes(f, tp);
 	}
-	end_late(f, at);
+	end_late((u64)sk, f, seen_in(f), at);
 	return 1;
 }
 

@@ -62,23 +62,38 @@ static inline struct flow *flow_of(u64 sk)
 	return f && !f->gone_ns ? f : NULL;
 }
 
+/* Which flow it was that a hook has looked at: its place may be another's a moment later. */
+struct seen {
+	u64 born_ns;
+	u64 released_ns;
+};
+
+static inline struct seen seen_in(struct flow *f)
+{
+	return (struct seen){*(volatile u64 *)&f->born_ns, *(volatile u64 *)&f->released_ns};
+}
+
 /*
  * An end that no hook told, and that shows now.  Told from a copy: as soon as it counts as gone,
- * another CPU may give its place to the next.
+ * its place may be the next one's.  The copy is also the claim to tell it.  False: another CPU is
+ * doing so.
  */
-static inline void end_late(struct flow *f, u64 at_ns)
+static inline int end_late(u64 sk, struct flow *f, struct seen seen, u64 at_ns)
 {
-	u32 zero = 0;
-	struct flow *last = map_get(MAP(MAP_LAST), &zero);
 	struct losses *l = lost();
+	struct flow *last;
 
-	if (!last || !l)
-		return;
-	l->overwritten++;
-	__builtin_memcpy(last, f, sizeof(*f));
-	barrier();
-	last->gone_ns = f->gone_ns = at_ns;
-	finish(last, BY_RING);
+	if (map_set(MAP(MAP_LAST), &sk, f, NEW_ONLY))
+		return 0;
+	last = map_get(MAP(MAP_LAST), &sk);
+	if (last && l && !last->gone_ns && last->born_ns == seen.born_ns &&
+	    last->released_ns == seen.released_ns) {
+		l->overwritten++;
+		last->gone_ns = f->gone_ns = at_ns;
+		finish(last, BY_RING);
+	}
+	map_drop(MAP(MAP_LAST), &sk);
+	return 1;
 }
 
 /*
@@ -88,10 +103,14 @@ static inline void end_late(struct flow *f, u64 at_ns)
 static inline struct flow *owned_flow(u64 sk)
 {
 	struct flow *f = flow_of(sk);
+	struct seen seen;
 
-	if (!f || !f->released_ns)
+	if (!f)
+		return NULL;
+	seen = seen_in(f);
+	if (!seen.released_ns)
 		return f;
-	end_late(f, now_ns());
+	end_late(sk, f, seen, now_ns());
 	return NULL;
 }
 
@@ -144,6 +163,7 @@ static inline void insert(u64 sk, struct flow *f)
 {
 	struct flow *old = map_get(MAP(MAP_FLOWS), &sk);
 	struct losses *l;
+	struct seen seen;
 	u64 gone_ns;
 
 	if (!old) {
@@ -153,6 +173,7 @@ static inline void insert(u64 sk, struct flow *f)
 			l->flows_full++;
 		return;
 	}
+	seen = seen_in(old);
 	gone_ns = *(volatile u64 *)&old->gone_ns; /* once: another CPU may write it meanwhile */
 	if (gone_ns == BEING_WRITTEN)
 		return; /* there, of the same child */
@@ -160,11 +181,11 @@ static inline void insert(u64 sk, struct flow *f)
 		merge(old, f);
 		return;
 	}
-	if (!gone_ns && !old->released_ns && !(f->flags & FLOW_ACCEPTED)) {
-		f->born_ns = old->born_ns;
+	if (!gone_ns && !seen.released_ns && !(f->flags & FLOW_ACCEPTED)) {
+		f->born_ns = seen.born_ns;
 		f->flags |= old->flags & FLOW_ADOPTED;
-	} else if (!gone_ns) {
-		end_late(old, f->born_ns);
+	} else if (!gone_ns && !end_late(sk, old, seen, f->born_ns)) {
+		return; /* by the other hook of the same child, which goes on here */
 	}
 	wake(sk, old);
 	f->gone_ns = BEING_WRITTEN;

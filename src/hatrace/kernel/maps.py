@@ -142,7 +142,7 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.REPORT: Shape(_ARRAY, 4, LAYOUT.size, wire.SCAN_LIMIT, _MMAPABLE),
         MapId.LANES: Shape(_ARRAY, 4, wire.LANE.size, possible_cpus(), _MMAPABLE),
         MapId.LANE_FLOWS: Shape(_ARRAY, 4, LAYOUT.size, lane_flows, _MMAPABLE),
-        MapId.LAST: Shape(_PERCPU_ARRAY, 4, LAYOUT.size, 1),
+        MapId.LAST: Shape(_HASH, 8, LAYOUT.size, max(64, 2 * possible_cpus())),
     }
 
 
