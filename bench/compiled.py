@@ -38,7 +38,7 @@ def compiled(source: str, name: str, *arguments: str) -> Iterator[Program]:
     """``source`` as a process of this name; its end of input is its end, and its children's."""
     with tempfile.TemporaryDirectory(prefix="hatrace-bench-") as folder:
         made = Path(folder, name)
-        subprocess.run(["cc", "-O2", "-Wall", "-pthread", "-o", made, HERE / source], check=True)
+        subprocess.run(["gcc", "-O2", "-Wall", "-pthread", "-o", made, HERE / source], check=True)
         process = subprocess.Popen(
             [made, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
