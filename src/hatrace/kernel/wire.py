@@ -72,7 +72,8 @@ class Criteria:
 
     half_closed_ns: int = 1_000_000_000
     """Half a second of CLOSE_WAIT is ordinary: HAProxy answers a FIN within one event loop."""
-    ghost_ns: int = 500_000_000
+    ghost_ns: int = 400_000_000
+    """Under the time from the first picture to the second: what stays is told with that one."""
     orphan_ns: int = 2_000_000_000
     unanswered_ns: int = 1_000_000_000
     """The first SYN retransmission comes after one second (RFC 6298, 2.1)."""
