@@ -68,15 +68,16 @@ def _answers(one: Outcome) -> Iterator[str]:
 
 
 def _facts(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, ...]]:
-    """A column for each rung: the word, where all kernels agree; else word by kernel."""
+    """A column for each rung: the word, where all kernels that have it agree; else by kernel."""
     yield "fact", *(f"`{rung}`" for rung in RUNGS)
     for fact in dict.fromkeys(fact for one in outcomes for fact in one.sees):
         cells = []
         for rung in RUNGS:
-            words = {o.kernel.name: o.sees.get(fact, {}).get(rung, "not run") for o in outcomes}
+            having = [one for one in outcomes if rung in one.kernel.rungs.split(",")]
+            words = {o.kernel.name: o.sees.get(fact, {}).get(rung, "not run") for o in having}
             differ = len(set(words.values())) > 1
             by_kernel = ", ".join(f"{name}: {word}" for name, word in words.items())
-            cells.append(by_kernel if differ else next(iter(words.values())))
+            cells.append(by_kernel if differ else next(iter(words.values()), "not run"))
         yield fact, *cells
 
 
