@@ -73,27 +73,34 @@ static inline struct seen seen_in(struct flow *f)
 	return (struct seen){*(volatile u64 *)&f->born_ns, *(volatile u64 *)&f->released_ns};
 }
 
+#define EXISTS (-17) /* -EEXIST, include/uapi/asm-generic/errno-base.h */
+
 /*
- * An end that no hook told, and that shows now.  Told from a copy: as soon as it counts as gone,
- * its place may be the next one's.  The copy is also the claim to tell it.  False: another CPU is
- * doing so.
+ * An end that no hook told, and that shows now.  Told from a copy: its place may be the next one's
+ * a moment later.  The copy is also the claim to tell it: whoever finds one goes on, as another
+ * CPU is telling it.
  */
-static inline int end_late(u64 sk, struct flow *f, struct seen seen, u64 at_ns)
+static inline void end_late(u64 sk, struct flow *f, struct seen seen, u64 at_ns)
 {
+	int failed = map_set(MAP(MAP_LAST), &sk, f, NEW_ONLY);
 	struct losses *l = lost();
 	struct flow *last;
 
-	if (map_set(MAP(MAP_LAST), &sk, f, NEW_ONLY))
-		return 0;
+	if (failed) {
+		if (failed != EXISTS && l)
+			l->ring_full++;
+		return;
+	}
 	last = map_get(MAP(MAP_LAST), &sk);
 	if (last && l && !last->gone_ns && last->born_ns == seen.born_ns &&
 	    last->released_ns == seen.released_ns) {
 		l->overwritten++;
-		last->gone_ns = f->gone_ns = at_ns;
+		last->gone_ns = at_ns;
+		if (*(volatile u64 *)&f->born_ns == seen.born_ns)
+			f->gone_ns = at_ns;
 		finish(last, BY_RING);
 	}
 	map_drop(MAP(MAP_LAST), &sk);
-	return 1;
 }
 
 /*
@@ -184,8 +191,8 @@ static inline void insert(u64 sk, struct flow *f)
 	if (!gone_ns && !seen.released_ns && !(f->flags & FLOW_ACCEPTED)) {
 		f->born_ns = seen.born_ns;
 		f->flags |= old->flags & FLOW_ADOPTED;
-	} else if (!gone_ns && !end_late(sk, old, seen, f->born_ns)) {
-		return; /* by the other hook of the same child, which goes on here */
+	} else if (!gone_ns) {
+		end_late(sk, old, seen, f->born_ns);
 	}
 	wake(sk, old);
 	f->gone_ns = BEING_WRITTEN;
