@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from hatrace.commands._tracing import SOON_S
 from hatrace.kernel import decode, wire
 from hatrace.model import flow
 from hatrace.resources import bpf_dir
@@ -233,6 +234,10 @@ def test_criteria_of_each_kind() -> None:
 def test_a_healthy_socket_meets_no_criterion_by_default() -> None:
     assert wire.Criteria().idle_ns == 0, "old and quiet is no fault"
     assert not wire.Criteria().everything
+
+
+def test_a_ghost_that_was_there_at_the_first_picture_is_told_with_the_second() -> None:
+    assert wire.Criteria().ghost_ns < 0.9 * SOON_S * 1e9
 
 
 def test_a_config_and_a_name_that_is_too_long() -> None:
