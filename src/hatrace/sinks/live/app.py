@@ -16,7 +16,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
-from rich.live import Live
+from rich.segment import Segment
 
 from hatrace.model.event import Event, Tick
 from hatrace.model.finding import Finding
@@ -52,7 +52,8 @@ class LiveView:
     def __init__(self, info: CaptureInfo, pace: Pace | None = None) -> None:
         self._pace = pace
         self._console = Console()
-        self._live: Live | None = None
+        self._open = False
+        """Whether the screen is ours."""
         self._keyboard = Keyboard(sys.stdin.fileno())
         self._handlers: dict[int, Handler] = {}
         self._suspend = self._ended = self._redraw = False
@@ -145,7 +146,8 @@ class LiveView:
     def _draw_if_changed(self) -> None:
         size = self._size
         now = size, str(self._pace)
-        if self._live is None or not (self._redraw or now != self._drawn):
+        shown = self._open and not self._keyboard.hung_up
+        if not shown or not (self._redraw or now != self._drawn):
             return
         self._redraw, self._drawn = False, now
         started_s = time.monotonic()
@@ -158,8 +160,9 @@ class LiveView:
             opened=self._opened_finding(),
         )
         self._scroll_limit = screen.scroll_limit
+        lines = [Segment.adjust_line_length(line, size[0]) for line in screen.picture]
         try:
-            self._live.update(screen, refresh=True)
+            self._console.update_screen_lines(lines)
         except OSError:
             self._terminal_has_gone()
         self._spent(started_s)
@@ -175,30 +178,27 @@ class LiveView:
 
     def _open_screen(self) -> None:
         self._keyboard.open()
-        self._live = Live(
-            console=self._console,
-            screen=True,
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=False,
-            vertical_overflow="crop",
-        )
+        self._open = True
         try:
-            self._live.start()
+            self._console.set_alt_screen(True)
+            self._console.show_cursor(False)
         except OSError:
             self._terminal_has_gone()
         self._redraw = True
         self._draw_if_changed()
 
     def _close_screen(self) -> None:
-        live, self._live = self._live, None
+        opened, self._open = self._open, False
         try:
-            if live is not None:
-                live.stop()
+            if opened:
+                self._console.show_cursor(True)
+                self._console.set_alt_screen(False)
         except OSError:
-            self._terminal_has_gone()
+            self._keyboard.hung_up = True
         finally:
             self._keyboard.close()
+        if self._keyboard.hung_up:
+            self._terminal_has_gone()
 
     def _terminal_has_gone(self) -> None:
         """EIO, as when ssh breaks off: nothing more is written there, at the exit neither."""

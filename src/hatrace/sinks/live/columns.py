@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 
-from rich.text import Text
-
 from hatrace.sinks.live.frame import CheckRow, SocketRow, TargetRow
-from hatrace.sinks.live.layout import Column
-from hatrace.sinks.live.paint import ALARM, CARE, DIM, STRONG, word
+from hatrace.sinks.live.layout import Cell, Column
+from hatrace.sinks.live.paint import ALARM, CARE, DIM, STRONG
 from hatrace.sinks.text import count, duration, rate, size
 
 
-def _held(row: TargetRow) -> Text:
-    return Text(count(row.held), STRONG if row.held else DIM)
+def _held(row: TargetRow) -> Cell:
+    return Cell(count(row.held), STRONG if row.held else DIM)
 
 
-def _zero_dim(number: int) -> Text:
-    return Text(count(number), "" if number else DIM)
+def _zero_dim(number: int) -> Cell:
+    return Cell(count(number), "" if number else DIM)
 
 
 def _median(row: TargetRow) -> str:
@@ -27,9 +25,9 @@ def _median(row: TargetRow) -> str:
 
 
 TARGETS: tuple[Column[TargetRow], ...] = (
-    Column("role", lambda row: Text(row.role, DIM), "left"),
-    Column("target", lambda row: word(row.name), "left", ratio=2),
-    Column("address", lambda row: word(row.address), "left", 120, ratio=2),
+    Column("role", lambda row: Cell(row.role, DIM), "left"),
+    Column("target", lambda row: row.name, "left", ratio=2),
+    Column("address", lambda row: row.address, "left", 120, ratio=2),
     Column("pid", lambda row: str(row.pid or ""), from_width=100),
     Column("open", lambda row: count(row.open)),
     Column("held", _held),
@@ -44,40 +42,40 @@ TARGETS: tuple[Column[TargetRow], ...] = (
 )
 
 
-def _observed(row: CheckRow) -> Text:
+def _observed(row: CheckRow) -> Cell:
     """The rhythm seen, and in a word how it compares with the configured one."""
     if row.observed_s is None:
-        return Text("?", DIM)
+        return Cell("?", DIM)
     text = duration(row.observed_s)
     if row.expected_s and row.observed_s > 1.25 * row.expected_s + 0.1:
-        return Text(f"{text} LATE", CARE)
+        return Cell(f"{text} LATE", CARE)
     if row.expected_s and row.observed_s < 0.75 * row.expected_s - 0.1:
-        return Text(f"{text} EARLY", CARE)
-    return Text(text)
+        return Cell(f"{text} EARLY", CARE)
+    return Cell(text)
 
 
 _HARMLESS = ("", "connecting", "running", "connected", "answered", "INI", "UNK")
 """Results (`Check.result`) which say nothing against the server, beside ``L4OK``, ``L7OK`` ..."""
 
 
-def _check_held(row: CheckRow) -> Text:
+def _check_held(row: CheckRow) -> Cell:
     if row.held > row.healthy_held:
-        return Text(f"{count(row.held)} !", ALARM)
-    return Text(count(row.held), "" if row.held else DIM)
+        return Cell(f"{count(row.held)} !", ALARM)
+    return Cell(count(row.held), "" if row.held else DIM)
 
 
-def _result(row: CheckRow) -> Text:
+def _result(row: CheckRow) -> Cell:
     good = row.last_result.endswith("OK") or row.last_result in _HARMLESS
-    return word(row.last_result or "?", "" if good else CARE)
+    return Cell(row.last_result or "?", "" if good else CARE)
 
 
 CHECKS: tuple[Column[CheckRow], ...] = (
-    Column("server", lambda row: word(row.server), "left", ratio=2),
+    Column("server", lambda row: row.server, "left", ratio=2),
     Column("kind", lambda row: "agent" if row.agent else "health", "left", 100),
     Column("pid", lambda row: str(row.pid), from_width=100),
-    Column("status", lambda row: word(row.status), "left"),
+    Column("status", lambda row: row.status, "left"),
     Column("every", lambda row: duration(row.expected_s)),
-    Column("by", lambda row: Text(row.expected_name, DIM), "left", 100),
+    Column("by", lambda row: Cell(row.expected_name, DIM), "left", 100),
     Column("seen every", _observed, "left"),
     Column("last", _result, "left"),
     Column(
@@ -90,25 +88,25 @@ CHECKS: tuple[Column[CheckRow], ...] = (
 )
 
 
-def _slots(row: SocketRow) -> Text:
+def _slots(row: SocketRow) -> Cell:
     """``3/10``, ``10/10 FULL``."""
     text = f"{row.used}/{row.limit if row.limit is not None else '?'}"
     full = row.limit is not None and row.used >= row.limit
-    return Text(f"{text} FULL", ALARM) if full else Text(text)
+    return Cell(f"{text} FULL", ALARM) if full else Cell(text)
 
 
-def _waiting(row: SocketRow) -> Text:
-    return Text(count(row.waiting), ALARM if row.waiting else DIM)
+def _waiting(row: SocketRow) -> Cell:
+    return Cell(count(row.waiting), ALARM if row.waiting else DIM)
 
 
 SOCKETS: tuple[Column[SocketRow], ...] = (
-    Column("command socket", lambda row: word(row.path), "left", ratio=2),
-    Column("of", lambda row: Text("master" if row.master else "worker", DIM), "left"),
+    Column("command socket", lambda row: row.path, "left", ratio=2),
+    Column("of", lambda row: Cell("master" if row.master else "worker", DIM), "left"),
     Column("pid", lambda row: str(row.pid)),
     Column("slots", _slots, "left"),
     Column("waiting", _waiting),
     Column("level", lambda row: row.level, "left", 120),
     Column("calls", lambda row: "" if row.calls is None else count(row.calls), from_width=100),
-    Column("held by", lambda row: word(", ".join(row.holders)), "left", ratio=3),
-    Column("latest callers", lambda row: word(", ".join(row.callers[:3])), "left", 120, ratio=3),
+    Column("held by", lambda row: ", ".join(row.holders), "left", ratio=3),
+    Column("latest callers", lambda row: ", ".join(row.callers[:3]), "left", 120, ratio=3),
 )

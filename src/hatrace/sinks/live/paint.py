@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, RenderableType
 from rich.segment import Segment
 from rich.text import Text
 
@@ -47,6 +47,13 @@ def one_line(console: Console, text: Text, width: int) -> Lines:
     return [list(short.render(console, end=""))]
 
 
+def cut(line: Line, width: int) -> Line:
+    """The same of what is drawn already."""
+    if Segment.get_line_length(line) <= width:
+        return line
+    return [*Segment.adjust_line_length(line, width - 1), Segment("…")]
+
+
 def wrapped(console: Console, text: Text, width: int, at_most: int) -> list[Text]:
     """Word-wrapped; what does not fit in ``at_most`` lines ends in an ellipsis."""
     parts = list(text.wrap(console, max(1, width)))
@@ -81,12 +88,6 @@ class Screen:
 
     picture: Lines
     scroll_limit: int = 0
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        for number, line in enumerate(self.picture):
-            if number:
-                yield Segment.line()
-            yield from line
 
 
 def window(body: Lines, height: int, scroll: int) -> tuple[Lines, int]:

@@ -13,9 +13,9 @@ from hatrace.model.attribution import Role
 from hatrace.sinks.live.columns import CHECKS, SOCKETS, TARGETS
 from hatrace.sinks.live.frame import CheckRow, Frame, SocketRow, TargetRow
 from hatrace.sinks.live.keys import Sort, Tab, ViewState
-from hatrace.sinks.live.layout import Column, Row, laid_out
+from hatrace.sinks.live.layout import Cell, Column, Row, laid_out
 from hatrace.sinks.live.paint import DIM, STRONG, Lines, one_line, rule, word
-from hatrace.sinks.text import count, plural
+from hatrace.sinks.text import count, escape, plural
 
 _ROLES = (
     Role.SERVER,
@@ -145,12 +145,8 @@ def _drawn(
     limit = max(0, len(rows) - fit)
     first = min(window.first, limit)
     chosen = [column for column in columns if width >= column.from_width]
-    cells = [[_text(column.cell(row)) for column in chosen] for row in rows[first : first + fit]]
-    drawn = [
-        line
-        for text in laid_out(chosen, cells, width, sorted_by)
-        for line in one_line(console, text, width)
-    ]
+    cells = [[_safe(column.cell(row)) for column in chosen] for row in rows[first : first + fit]]
+    drawn = laid_out(console, chosen, cells, width, sorted_by)
     if not all_fit and window.rows > 0:
         drawn += one_line(console, _more(first, len(rows) - first - fit), width)
     return Drawn(top + drawn, len(rows), limit)
@@ -162,5 +158,7 @@ def _more(above: int, below: int) -> Text:
     return Text(f"… rows hidden: {hidden}; PgUp/PgDn scroll, / filters, t next table", DIM)
 
 
-def _text(cell: str | Text) -> Text:
-    return Text(cell) if isinstance(cell, str) else cell
+def _safe(cell: str | Cell) -> Cell:
+    """With nothing in it that a terminal would obey."""
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return Cell(escape(text), style)

@@ -16,7 +16,6 @@ from hatrace.sinks.live.evidence import pasteable
 from hatrace.sinks.live.frame import Frame, before_first_tick
 from hatrace.sinks.live.keys import Sort, Tab, ViewState
 from hatrace.sinks.live.pace import Pace
-from hatrace.sinks.live.paint import Screen
 from hatrace.sinks.live.state import Folder
 from hatrace.sinks.live.tables import target_rows
 from hatrace.sinks.live.view import draw
@@ -41,13 +40,7 @@ def picture(
     """The screen's lines, as a terminal of that size would show them, without colour."""
     console = Console(file=io.StringIO(), width=size[0], height=size[1], color_system=None)
     screen = draw(console, shown, state or ViewState(), *size, pace=pace, opened=opened)
-    return rendered(console, screen)
-
-
-def rendered(console: Console, screen: Screen) -> list[str]:
-    with console.capture() as captured:
-        console.print(screen)
-    return captured.get().rstrip("\n").split("\n")
+    return ["".join(segment.text for segment in line) for line in screen.picture]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -179,7 +172,10 @@ def test_meaning_is_in_words_and_no_color_drops_only_colour(
     monkeypatch.setenv("NO_COLOR", "1")
     console = Console(file=io.StringIO(), width=120, height=40, force_terminal=True)
     screen = draw(console, frame(story.finding()), ViewState(), 120, 40)
-    text = "\n".join(rendered(console, screen))
+    console.set_alt_screen()
+    with console.capture() as captured:
+        console.update_screen_lines(screen.picture)
+    text = captured.get()
     assert "CRITICAL" in text
     assert ";31m" not in text and "\x1b[31m" not in text and ";41m" not in text
 
