@@ -45,10 +45,10 @@ class Crowd:
 
 
 @contextmanager
-def crowd(connections: int) -> Iterator[Crowd]:
+def crowd(connections: int, port: int = PORT) -> Iterator[Crowd]:
     """As many processes as the limit of files asks for."""
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     members = max(2, ceil(2 * connections / (files - SPARE_FILES)))
     each = ceil(connections / members)
-    with compiled("crowd.c", COMM, str(PORT), str(members), str(each)) as program:
+    with compiled("crowd.c", COMM, str(port), str(members), str(each)) as program:
         yield Crowd(program)

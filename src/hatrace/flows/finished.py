@@ -9,10 +9,10 @@ columns are read (0.1 us), and the rarest sorts of flows looked at first.
 from __future__ import annotations
 
 import struct
-from array import array
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
+from typing import Any
 
 from hatrace.flows.behaviour import LIMITS
 from hatrace.model.flow import FIELDS, LAYOUT, Flag, Flow
@@ -40,14 +40,14 @@ def whole(records: bytes) -> bytes | memoryview:
     return memoryview(records)[:-spare] if spare else records
 
 
-def column(records: bytes | memoryview, name: str) -> array[int]:
+def column(records: bytes | memoryview, name: str) -> list[int]:
     """One field of all records."""
     codes = [field.code for field in FIELDS]
     at = [field.name for field in FIELDS].index(name)
-    items = array(codes[at])
-    items.frombytes(records)
-    offset = struct.calcsize("<" + "".join(codes[:at]))
-    return items[offset // items.itemsize :: LAYOUT.size // items.itemsize]
+    size, offset = struct.calcsize(codes[at]), struct.calcsize("<" + "".join(codes[:at]))
+    rows: Any = memoryview(records)  # whose cast() is typed for literal codes only
+    values: list[int] = rows.cast(codes[at])[offset // size :: LAYOUT.size // size].tolist()
+    return values
 
 
 def chosen(records: bytes | memoryview, wanted: Callable[[int], Want]) -> Iterator[Flow]:
@@ -66,7 +66,7 @@ def chosen(records: bytes | memoryview, wanted: Callable[[int], Want]) -> Iterat
 
 
 def _like_checks(
-    records: bytes | memoryview, targets: array[int], mixed: Collection[int]
+    records: bytes | memoryview, targets: list[int], mixed: Collection[int]
 ) -> list[int]:
     """The numbers of the flows worth a look: they ended as checks do, and few are like them.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from itertools import chain, count
 
 from hatrace.kernel.wire import LANE
 from hatrace.model.flow import LAYOUT
@@ -19,6 +20,7 @@ class Lanes:
         self._room, self._bytes = room, room * LAYOUT.size
         self._lanes = mmap.mmap(lanes_fd, cpus * LANE.size)
         self._flows = mmap.mmap(flows_fd, cpus * self._bytes, prot=mmap.PROT_READ)
+        self._view = memoryview(self._flows)
         # One load, one store each, as with the ring.
         self._words = memoryview(self._lanes).cast("Q")
         self._starts = range(0, cpus * _WORDS, _WORDS)
@@ -28,26 +30,28 @@ class Lanes:
         waiting = sum(words[at + _WRITTEN] - words[at + _READ] for at in self._starts)
         return waiting * LAYOUT.size
 
-    def drain(self) -> bytes:
-        """All flows so far, packed; frees their room."""
-        return b"".join(map(self._drain, range(len(self._starts))))
-
-    def _drain(self, cpu: int) -> bytes:
-        at = self._starts[cpu]
-        read, written = self._words[at + _READ], self._words[at + _WRITTEN]
-        if read == written:
-            return b""
-        base = cpu * self._bytes
-        first = base + read % self._room * LAYOUT.size
-        last = base + written % self._room * LAYOUT.size
-        if first < last:
-            flows = self._flows[first:last]
-        else:
-            flows = self._flows[first : base + self._bytes] + self._flows[base:last]
-        self._words[at + _READ] = written
+    def drain(self, before: bytes = b"") -> bytes:
+        """``before``, and all flows so far, packed, in one copy; frees their room."""
+        ends = [self._words[at + _WRITTEN] for at in self._starts]
+        flows = b"".join([before, *chain.from_iterable(map(self._waiting, count(), ends))])
+        for at, end in zip(self._starts, ends, strict=True):
+            self._words[at + _READ] = end
         return flows
 
+    def _waiting(self, cpu: int, end: int) -> list[memoryview]:
+        """A CPU's flows up to ``end``, where they lie: in two parts where they wrap."""
+        begin = self._words[self._starts[cpu] + _READ]
+        if begin == end:
+            return []
+        base = cpu * self._bytes
+        first = base + begin % self._room * LAYOUT.size
+        last = base + end % self._room * LAYOUT.size
+        if first < last:
+            return [self._view[first:last]]
+        return [self._view[first : base + self._bytes], self._view[base:last]]
+
     def close(self) -> None:
+        self._view.release()
         self._words.release()
         self._lanes.close()
         self._flows.close()

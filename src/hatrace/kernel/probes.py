@@ -227,7 +227,7 @@ class Probes:
         """Flows which ended since the last call, packed; nothing while fewer bytes wait."""
         if self._ring.waiting_bytes() + self._lanes.waiting_bytes() < max(1, least_bytes):
             return b""
-        return self._ring.drain() + self._lanes.drain()
+        return self._lanes.drain(self._ring.drain())
 
     def targets(self) -> tuple[Target, ...]:
         """Totals of every target so far; call it right after `scan`, which counts what is open."""
