@@ -26,9 +26,15 @@ class Lanes:
         self._starts = range(0, cpus * _WORDS, _WORDS)
 
     def waiting_bytes(self) -> int:
+        return sum(self._flows_waiting()) * LAYOUT.size
+
+    def half_full(self) -> bool:
+        """Whether one of them is: flows that find it full take the dearer ring."""
+        return 2 * max(self._flows_waiting()) > self._room
+
+    def _flows_waiting(self) -> list[int]:
         words = self._words
-        waiting = sum(words[at + _WRITTEN] - words[at + _READ] for at in self._starts)
-        return waiting * LAYOUT.size
+        return [words[at + _WRITTEN] - words[at + _READ] for at in self._starts]
 
     def drain(self, before: bytes = b"") -> bytes:
         """``before``, and all flows so far, packed, in one copy; frees their room."""

@@ -224,8 +224,10 @@ class Probes:
         return whole
 
     def drain(self, least_bytes: int = 0) -> bytes:
-        """Flows which ended since the last call, packed; nothing while fewer bytes wait."""
-        if self._ring.waiting_bytes() + self._lanes.waiting_bytes() < max(1, least_bytes):
+        """Flows which ended since the last call, packed; nothing while fewer bytes wait, and none
+        of the lanes is half full."""
+        waiting = self._ring.waiting_bytes() + self._lanes.waiting_bytes()
+        if waiting < max(1, least_bytes) and not (waiting and self._lanes.half_full()):
             return b""
         return self._lanes.drain(self._ring.drain())
 

@@ -88,6 +88,17 @@ def test_a_full_lane_takes_no_more_until_it_is_drained(ends: tuple[Kernel, Lanes
     assert lanes.drain() == record(99)
 
 
+def test_half_full_is_said_of_the_fullest(ends: tuple[Kernel, Lanes]) -> None:
+    kernel, lanes = ends
+    for number in range(ROOM // 2):
+        assert kernel.put(0, record(number)) and kernel.put(2, record(number))
+    assert not lanes.half_full()
+    assert kernel.put(2, record(99))
+    assert lanes.half_full()
+    lanes.drain()
+    assert not lanes.half_full()
+
+
 def test_round_and_round(ends: tuple[Kernel, Lanes]) -> None:
     kernel, lanes = ends
     for number in range(0, 60, 3):
