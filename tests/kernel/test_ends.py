@@ -24,6 +24,7 @@ from hatrace.lab.peers import Call, start
 from hatrace.lab.scenario import Running
 from hatrace.lab.scenarios import SCENARIOS
 from hatrace.lab.stage import Stage, wait_until
+from hatrace.model.event import Servers, Tick
 from tests.kernel.running import SOURCE, Hatrace, exists, run
 
 MOST_BYTES = 60 << 20
@@ -58,6 +59,22 @@ def test_nothing_stays_after_kill_9(scope: list[str], tmp_path: Path) -> None:
         assert wait_until(lambda: not any(exists(*each) for each in ids)), "BPF objects stay"
         assert hatrace.relatives() == []
     assert Path("/proc/self/mountinfo").read_text().count("\n") <= mounts
+
+
+def test_what_leaked_before_is_named_with_the_second_picture(
+    scope: list[str], tmp_path: Path
+) -> None:
+    """If HAProxy has answered by the first: it is waited for, but not for long."""
+    path = tmp_path / "x"
+    assert run("record", *scope, "-d", "3s", "-o", str(path)).code == 1
+    capture = read(path)
+    events = list(capture.events)
+    pictures = [event.at_ns for event in events if isinstance(event, Tick)]
+    answered_ns = next(event.at_ns for event in events if isinstance(event, Servers))
+    named_ns = next(
+        change.finding.at_ns for change in capture.findings if change.finding.slug == "check-leak"
+    )
+    assert named_ns == pictures[1 if answered_ns < pictures[0] else 2]
 
 
 def test_a_capture_after_kill_9_yields_what_it_holds(scope: list[str], tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 Beats: everything is read once a second, and a `Tick` closes each second.  In between, 10 times a
 second, HAProxy's answers are taken, and finished flows if there are many: thousands at once cost
 a third of what they cost in small batches, and nobody judges them before the tick.  The first
-picture is delivered at once, and two more soon, as HAProxy's first answers come and what was
-there before hatrace proves to stay: so what leaked before is found early.
+picture comes with HAProxy's first answers, and two more soon, as what was there before hatrace
+proves to stay: so what leaked before is found early.
 """
 
 from __future__ import annotations
@@ -46,6 +46,9 @@ DRAIN_S = 0.1
 """The ring holds 43,690 finished flows: at 10 looks a second, 430,000 flows per second."""
 BATCH_BYTES = 1 << 20
 """So much waits when its flows are taken between ticks: 5,698 of them (or half of a lane)."""
+ANSWERS_S = 0.2
+"""So long the first picture waits for HAProxy's first answers: the second then looks at what they
+tell to be checks."""
 SOON_S = 0.5
 """From one to the next of the first three pictures."""
 INVENTORY_S, URGENT_INVENTORY_S = 5.0, 0.9
@@ -144,6 +147,7 @@ class Tracing:
     def events(self, go_on: Callable[[], bool]) -> Iterator[Event]:
         """Everything that happens until ``go_on`` says no; it is called between drains."""
         yield from self._early
+        self._sampler.wait(ANSWERS_S)
         next_tick_s, looks = time.monotonic(), 0
         while True:
             due = time.monotonic() >= next_tick_s

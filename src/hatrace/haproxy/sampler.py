@@ -81,7 +81,7 @@ class Sampler:
         self._ask_master_ns: dict[int, int] = {}
         self._scan_ns = self._said_ns = self._watch_ns = 0
         self._say_now = False
-        self._wake = threading.Event()
+        self._wake, self._asked = threading.Event(), threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="haproxy-sampler", daemon=True)
 
@@ -99,6 +99,10 @@ class Sampler:
             self._thread.join(patience_s)
         self._feeds.stop()
         self._logs.stop()
+
+    def wait(self, patience_s: float) -> None:
+        """Until all were asked once, but no longer than that."""
+        self._asked.wait(patience_s)
 
     def drain(self) -> list[Event]:
         """All events since the last call, oldest first; never waits."""
@@ -138,6 +142,7 @@ class Sampler:
                 self._round(time.monotonic_ns())
             except Exception as error:
                 self._defect(error)
+            self._asked.set()
             self._wake.wait(ROUND_S)
             self._wake.clear()
 
