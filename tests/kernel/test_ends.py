@@ -66,6 +66,8 @@ def test_what_leaked_before_is_named_with_the_second_picture(
 ) -> None:
     """If HAProxy has answered by the first: it is waited for, but not for long."""
     path = tmp_path / "x"
+    with Hatrace("live", *scope, "--json") as hatrace:
+        hatrace.finding("check-leak")  # it leaks for long enough
     assert run("record", *scope, "-d", "3s", "-o", str(path)).code == 1
     capture = read(path)
     events = list(capture.events)

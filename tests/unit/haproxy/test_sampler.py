@@ -95,16 +95,6 @@ def test_who_waits_has_the_first_answers(tmp_path: Path) -> None:
         assert seen.all(Configured) and seen.all(Servers)
 
 
-def test_nobody_waits_long_for_one_that_does_not_answer(tmp_path: Path) -> None:
-    with running(tmp_path) as started:
-        os.kill(started.pid, signal.SIGSTOP)
-        with sampling(tmp_path, started.pid) as seen:
-            seen.sampler.wait(0.01)
-            assert seen.all(Servers) == []
-            os.kill(started.pid, signal.SIGCONT)
-            seen.until(lambda: seen.all(Servers))
-
-
 def test_dear_questions_are_asked_when_wanted_and_not_too_often(tmp_path: Path) -> None:
     with running(tmp_path) as started, sampling(tmp_path, started.pid) as seen:
         seen.until(lambda: len(seen.all(Info)) > 2)
