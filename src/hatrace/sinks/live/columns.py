@@ -77,7 +77,7 @@ CHECKS: tuple[Column[CheckRow], ...] = (
     Column("every", lambda row: duration(row.expected_s)),
     Column("by", lambda row: Cell(row.expected_name, DIM), "left", 100),
     Column("seen every", _observed, "left"),
-    Column("last", _result, "left"),
+    Column("last", _result, "left", ratio=2),
     Column(
         "took", lambda row: "" if row.last_took_s is None else duration(row.last_took_s), least=5
     ),

@@ -55,6 +55,16 @@ def test_every_size_is_filled_and_never_overflows(size: tuple[int, int], number:
         assert any(line.startswith("─ ") for line in lines), "no room left for a table"
 
 
+@pytest.mark.parametrize("width", [80, 100, 110])
+def test_a_long_result_gives_way_to_what_is_held(width: int) -> None:
+    shown = frame()
+    checks = tuple(replace(row, last_result="closed by the peer, held") for row in shown.checks)
+    lines = picture(replace(shown, checks=checks), ViewState(tab=Tab.CHECKS), (width, 24))
+    names = next(number for number, line in enumerate(lines) if line.startswith("server "))
+    assert lines[names].endswith("  held" if width >= 100 else " held")
+    assert lines[names + 1].endswith(" 60 !") and "closed by" in lines[names + 1]
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_a_finding_is_read_at_one_glance(size: tuple[int, int]) -> None:
     lines = picture(frame(story.finding()), size=size)
