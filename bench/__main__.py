@@ -28,7 +28,7 @@ of the work, the time spent in BPF for each operation (kernel.bpf_stats_enabled)
 own CPU time.  Cells are the median of the rounds, with the lowest and the highest; ratios are
 taken within a round.  Then hatrace alone: how it grows with the number of open flows, what it
 loses in storms, what its consumer takes, how soon it speaks, how large a capture is.  First
-comes the table of what is to be reached.  Loopback only; needs root; about 20 minutes.
+comes the table of what is to be reached.  Loopback only; needs root; 20 to 45 minutes.
 """
 
 
