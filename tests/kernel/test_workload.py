@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,8 +105,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def links(pid: int) -> str:
-    """What a process's fds point to."""
-    return " ".join(str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir())
+    """What a process's fds point to; those that it closes meanwhile, to nothing."""
+    found = []
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            found.append(str(fd.readlink()))
+    return " ".join(found)
 
 
 def tell(process: subprocess.Popen[str], word: str) -> None:
