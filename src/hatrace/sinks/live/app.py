@@ -51,7 +51,7 @@ class LiveView:
 
     def __init__(self, info: CaptureInfo, pace: Pace | None = None) -> None:
         self._pace = pace
-        self._console = Console()
+        self._console = Console(force_terminal=True)  # `usable` has seen that it is one
         self._open = False
         """Whether the screen is ours."""
         self._keyboard = Keyboard(sys.stdin.fileno())

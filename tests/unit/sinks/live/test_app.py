@@ -16,6 +16,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -155,6 +156,15 @@ def assert_terminal_is_as_it_was(session: Session) -> None:
     assert session.settings() == session.before
     assert session.output.rfind(LEAVE_SCREEN) > session.output.rfind(ENTER_SCREEN) >= 0
     assert SHOW_CURSOR in session.output[session.output.rfind(ENTER_SCREEN) :]
+
+
+def test_a_terminal_is_one_whatever_rich_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``TTY_COMPATIBLE=0`` (rich) says that it is none: it is for what is printed, not drawn."""
+    monkeypatch.setenv("TTY_COMPATIBLE", "0")
+    with closing(Session()) as session:
+        session.press("q")
+        assert session.end() == 0
+        assert_terminal_is_as_it_was(session)
 
 
 def test_q_ends_it_and_gives_the_terminal_back(session: Session) -> None:
