@@ -3,9 +3,10 @@
 For each number: the crowd opens its connections before the tool comes.  Then, in turn: a rung of
 our own is attached, to time its inventory and its scan alone; `hatrace live` watches the crowd
 do nothing; and it watches one in a hundred connections a second end and come again, but no fewer
-than `LEAST_PER_S`, so that there is something to be measured.  What an event costs is told by the
-connections of others in its scope, which are always the same: more open connections take more
-processes, too, and these take the CPU from one another.
+than `LEAST_PER_S`, so that there is something to be measured.  What an event costs is told
+twice: by new connections of others in its scope, which are always the same, and by the crowd's own
+that end, old ones, whose flows nobody has touched since (and whose processes are more where more
+connections are open, as a process has a limit of files).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from bench.aims import Aim
 from bench.crowd import COMM, PORT, Crowd, crowd
 from bench.table import tabulate
 from bench.tools import Running, attached, live
+from bench.work import Done
 from hatrace.kernel.maps import fitting
 from hatrace.kernel.probes import Probes, attach
 from hatrace.kernel.wire import Criteria
@@ -40,6 +42,8 @@ STORM, STORMS = 10_000, 5
 """So many connections for the BPF time of one: what others do meanwhile counts little.  Of so many
 storms the median: one of them may meet a slow second of the machine."""
 FEW = 2
+OLD_PER_S, OLD_S = 5_000.0, 4.0
+"""The crowd's connections that end and come again while BPF time is counted: the same each time."""
 READERS = ("scan", "inventory")
 SOCKETS, MOST_INVENTORY_S = 70_000, 0.5
 IDLE_FLOWS, MOST_IDLE, MOST_BYTES = 100_000, 0.02, 50_000_000
@@ -71,6 +75,8 @@ class Level:
     """Connections that ended and came each second."""
     bpf_us: float
     """Of the hooks, for each of the connections of others' storms."""
+    old_us: float
+    """The same, for one of the crowd's that ends, and a new one in its place."""
     resident_bytes: int
 
 
@@ -88,7 +94,8 @@ def measure(flows: int, seconds: float) -> Level:
             idle = processes.share(running.session, lambda: time.sleep(idle_s))
             per_s = max(LEAST_PER_S, CHURN * people.connections)
             busy = processes.share(running.session, lambda: people.churn(per_s, seconds))
-            bpf_us = _bpf_us(running, others)
+            bpf_us = _bpf_us(running, lambda: others.storm(STORM), STORMS)
+            old_us = _bpf_us(running, lambda: people.churn(OLD_PER_S, OLD_S), 1)
             resident = processes.resident_bytes(running.session)
         inventory_s, scan_s, whole_s, picking_s = _alone(people)
     return Level(
@@ -101,6 +108,7 @@ def measure(flows: int, seconds: float) -> Level:
         busy,
         per_s,
         bpf_us,
+        old_us,
         resident,
     )
 
@@ -149,16 +157,16 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.thread_time() - start
 
 
-def _bpf_us(running: Running, others: Crowd) -> float:
-    """Of the hooks: what runs in the calls of ``others``, not in the tool's."""
+def _bpf_us(running: Running, work: Callable[[], Done], times: int) -> float:
+    """Of the hooks, for each connection: what runs in the calls of those who make them."""
     hooks = [program for program in running.programs if bpf.name(program) not in READERS]
     with bpf.stats_enabled():
-        return median(_storm_us(hooks, others) for _ in range(STORMS))
+        return median(_once_us(hooks, work) for _ in range(times))
 
 
-def _storm_us(hooks: list[int], others: Crowd) -> float:
+def _once_us(hooks: list[int], work: Callable[[], Done]) -> float:
     before = bpf.total(bpf.run_times(hooks).values())
-    done = others.storm(STORM)
+    done = work()
     return (bpf.total(bpf.run_times(hooks).values()) - before).ns / done.count / 1e3
 
 
@@ -173,6 +181,7 @@ def table(levels: tuple[Level, ...]) -> str:
         "connections/s",
         "CPU then",
         "BPF us/connection",
+        "of old ones",
         "resident MB",
     )
     return tabulate(head, [_row(level) for level in levels])
@@ -189,6 +198,7 @@ def _row(level: Level) -> list[str]:
         f"{level.per_s:,.0f}",
         f"{level.churn_share:.1%}",
         f"{level.bpf_us:.2f}",
+        f"{level.old_us:.2f}",
         f"{level.resident_bytes / 1e6:.0f}",
     ]
 
@@ -204,6 +214,7 @@ def plot(levels: tuple[Level, ...]) -> str:
     """BPF time for each connection, and the share of the CPU, as bars."""
     columns = (
         ("BPF us/connection", [level.bpf_us for level in levels], "{:.2f}"),
+        ("BPF us/connection, of old ones", [level.old_us for level in levels], "{:.2f}"),
         ("idle CPU", [level.idle_share * 100 for level in levels], "{:.1f} %"),
         ("inventory and scan us/flow", [_look_us(level) for level in levels], "{:.2f}"),
     )
@@ -238,14 +249,15 @@ def aims(found: Growth) -> list[Aim]:
     for level in found.levels:
         said += _of_level(level, round(log10(level.flows), 1))
     first, last = found.levels[0], found.levels[-1]
-    grown = last.bpf_us / first.bpf_us
+    grown, old_grown = last.bpf_us / first.bpf_us, last.old_us / first.old_us
     return [
         *said,
         Aim(
             f"growth from {first.flows:,} to {last.flows:,} open flows",
             "time per event flat",
-            f"{first.bpf_us:.2f} to {last.bpf_us:.2f} us of BPF a connection ({grown:.2f} times)",
-            grown < FLAT,
+            f"{first.bpf_us:.2f} to {last.bpf_us:.2f} us of BPF a new one ({grown:.2f} times), "
+            f"{first.old_us:.2f} to {last.old_us:.2f} where an old one ends ({old_grown:.2f})",
+            max(grown, old_grown) < FLAT,
         ),
     ]
 
