@@ -12,7 +12,8 @@ import pytest
 from bench import against, aims, lost
 from bench.against import Beside
 from bench.consumer import Recording
-from bench.growth import BAR, Level, plot
+from bench.growth import BAR, Growth, Level, plot
+from bench.growth import aims as growth_aims
 from bench.measure import Sample, alternating
 from bench.page import BEGIN, END, replaced
 from bench.table import (
@@ -229,12 +230,22 @@ def test_ticks_are_taken_off_a_million_flows() -> None:
 
 def test_bars_are_as_long_as_their_values() -> None:
     levels = [
-        Level(1_000, 0.1, 0.1, 0, 0, 0.01, 0, 0, 2.0, 0),
-        Level(10_000, 1, 1, 0, 0, 0, 0, 0, 1.0, 0),
+        Level(1_000, 0.1, 0.1, 0, 0, 0.01, 0, 0, 2.0, 3.0, 0),
+        Level(10_000, 1, 1, 0, 0, 0, 0, 0, 1.0, 6.0, 0),
     ]
-    first, second = plot(tuple(levels)).splitlines()[1:3]
-    assert (first.count("#"), second.count("#")) == (BAR, BAR // 2)
-    assert second.endswith("1.00")
+    first, second, _, _, old, _ = plot(tuple(levels)).splitlines()[1:7]
+    assert (first.count("#"), second.count("#"), old.count("#")) == (BAR, BAR // 2, BAR // 2)
+    assert second.endswith("1.00") and old.endswith("3.00")
+
+
+def test_growth_is_that_of_old_connections_too() -> None:
+    """Flat for new ones is not enough."""
+    few, many = (
+        Level(flows, 0, 0, 0, 0, 0, 0, 0, 2.0, old_us, 0)
+        for flows, old_us in ((1_000, 3.0), (10_000, 6.0))
+    )
+    assert not growth_aims(Growth((few, many), 0.1))[-1].reached
+    assert growth_aims(Growth((few, few), 0.1))[-1].reached
 
 
 def test_the_yardstick_comes_to_every_cpu() -> None:
