@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from hatrace.detectors.growth import SECOND_NS
-from hatrace.detectors.matching import quiet_ns, wrong_ns
+from hatrace.detectors.matching import longest_wrong_first, quiet_ns, wrong_ns
 from hatrace.model.attribution import Role
 from hatrace.model.flow import Condition, Flag, Flow, State
 from hatrace.model.topology import Server
@@ -70,7 +70,7 @@ class Abandoned:
     def piles(self, world: World) -> dict[Pile, list[Flow]]:
         """By process and port: those kept longer than anything explains, oldest first."""
         found: dict[Pile, list[Flow]] = {}
-        for flow in sorted(_dead(world), key=_age):
+        for flow in sorted(_dead(world), key=longest_wrong_first):
             found.setdefault((flow.pid, flow.lport), []).append(flow)
         self._learn(world, found)
         dead = [flow for flows in found.values() for flow in flows]
@@ -125,10 +125,6 @@ def _dead(world: World) -> Iterator[Flow]:
         gone = flow.condition(world.now_ns) is Condition.GHOST or flow.state == State.CLOSE_WAIT
         if gone and world.attribution(flow).role is Role.APPLICATION:
             yield flow
-
-
-def _age(flow: Flow) -> tuple[int, int, int]:
-    return wrong_ns(flow), flow.inode, flow.id
 
 
 def _of_checks(world: World, flows: Iterable[Flow]) -> set[Key]:

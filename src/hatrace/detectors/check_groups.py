@@ -10,7 +10,7 @@ from hatrace.detectors.growth import total
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Attribution, Role
 from hatrace.model.finding import Confidence, Growth
-from hatrace.model.flow import Flow
+from hatrace.model.flow import Flow, oldest_first
 from hatrace.model.topology import Server
 from hatrace.model.world import World
 
@@ -110,7 +110,7 @@ class Leak:
     @property
     def over(self) -> tuple[Flow, ...]:
         """Oldest first."""
-        return tuple(sorted((flow for one in self.places for flow in one.over), key=_age))
+        return tuple(sorted((flow for one in self.places for flow in one.over), key=oldest_first))
 
     @property
     def users(self) -> tuple[Server, ...]:
@@ -125,7 +125,7 @@ class Leak:
         """Some, the oldest of each address first; in the order of their age."""
         by_turns = itertools.zip_longest(*(one.over for one in self.places))
         chosen = [flow for turn in by_turns for flow in turn if flow is not None]
-        return sorted(chosen[:most], key=_age)
+        return sorted(chosen[:most], key=oldest_first)
 
 
 def leaks(held: Iterable[Held]) -> list[Leak]:
@@ -166,7 +166,7 @@ def _group(world: World, key: Place, flows: Sequence[Flow]) -> Group:
         pid=pid,
         address=address,
         port=port,
-        flows=tuple(sorted(flows, key=_age)),
+        flows=tuple(sorted(flows, key=oldest_first)),
         said=said,
         tasks=max(tasks, 1),
         limit_ns=max((_limit_ms(one) for one in users), default=THRESHOLDS.default_inter_ms)
@@ -176,10 +176,6 @@ def _group(world: World, key: Place, flows: Sequence[Flow]) -> Group:
         users=tuple(users),
         servers=tuple(dict.fromkeys([*users, *sessions])),
     )
-
-
-def _age(flow: Flow) -> tuple[int, int, int]:
-    return flow.born_ns, flow.inode, flow.id
 
 
 def _sureness(said: Attribution) -> tuple[int, str]:

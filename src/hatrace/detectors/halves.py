@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from hatrace.detectors.matching import Matcher, wrong_ns
 from hatrace.model.attribution import Attribution, Role
 from hatrace.model.finding import Confidence
-from hatrace.model.flow import Flow, State
+from hatrace.model.flow import Flow, State, oldest_first
 from hatrace.model.topology import Kind
 from hatrace.model.world import World
 
@@ -104,20 +104,16 @@ def split(world: World, matcher: Matcher) -> Sides:
                 checks.append(back)
             else:
                 sessions.append(unit)
-    return Sides(tuple(sessions), tuple(sorted(checks, key=_age)))
+    return Sides(tuple(sessions), tuple(sorted(checks, key=oldest_first)))
 
 
 def _held(world: World) -> Iterator[Flow]:
     """Suspects whose fd is held by a HAProxy process that serves traffic, oldest first."""
-    for flow in sorted(world.open.values(), key=_age):
+    for flow in sorted(world.open.values(), key=oldest_first):
         process = world.processes.get(flow.pid)
         serves = process is not None and process.kind is not Kind.MASTER
         if serves and flow.held and flow.state != State.LISTEN:
             yield flow
-
-
-def _age(flow: Flow) -> tuple[int, int, int]:
-    return flow.born_ns, flow.inode, flow.id
 
 
 def _doubtful(world: World, flow: Flow, said: Attribution) -> bool:

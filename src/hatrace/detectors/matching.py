@@ -87,6 +87,12 @@ def wrong_ns(flow: Flow) -> int:
     return max(flow.closed_ns, flow.fin_ns) or flow.born_ns
 
 
+def longest_wrong_first(flow: Flow) -> tuple[bool, int, int, int]:
+    """A key to sort by.  What had begun to end before hatrace came is before all seen to."""
+    seen = not flow.preexisting or max(flow.closed_ns, flow.fin_ns) > 0
+    return seen, wrong_ns(flow), flow.inode, flow.id
+
+
 def quiet_ns(flow: Flow, now_ns: int) -> int:
     """How long nothing has happened on it.
 

@@ -23,7 +23,7 @@ from hatrace.model.address import endpoint
 from hatrace.model.attribution import Role
 from hatrace.model.event import Target
 from hatrace.model.finding import Confidence, Evidence, Finding, Severity, Step
-from hatrace.model.flow import Flow
+from hatrace.model.flow import Flow, oldest_first
 from hatrace.model.topology import Process
 from hatrace.model.world import World
 
@@ -163,7 +163,7 @@ def _flows(world: World, pid: int) -> tuple[Flow, ...]:
         for flow in world.open.values()
         if flow.pid == pid and flow.held and world.attribution(flow).role in SESSIONS
     ]
-    return tuple(sorted(found, key=lambda flow: (flow.born_ns, flow.inode, flow.id)))
+    return tuple(sorted(found, key=oldest_first))
 
 
 # The wording -------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from hatrace.detectors import forecast, stream_words
 from hatrace.detectors.growth import SECOND_NS, growth, total
 from hatrace.detectors.halves import Shared, Unit
 from hatrace.detectors.known import Known, named
-from hatrace.detectors.matching import Matcher, wrong_ns
+from hatrace.detectors.matching import Matcher, longest_wrong_first, wrong_ns
 from hatrace.detectors.memory import Memory
 from hatrace.detectors.quotes import quotes
 from hatrace.detectors.stream_verdict import SURE, THRESHOLDS, Reason, Thresholds, Verdict, judge
@@ -48,7 +48,7 @@ class Group:
     def flows(self) -> tuple[Flow, ...]:
         """All sockets, the longest wrong first."""
         found = [flow for unit in self.units for flow in unit.flows]
-        return tuple(sorted(found, key=lambda flow: (wrong_ns(flow), flow.inode, flow.id)))
+        return tuple(sorted(found, key=longest_wrong_first))
 
     @property
     def reasons(self) -> Counter[Reason]:
@@ -198,9 +198,7 @@ def _ahead(world: World, group: Group, rate: Growth | None) -> Forecast | None:
 
 def _evidence(world: World, group: Group, matcher: Matcher) -> Iterable[Evidence]:
     """The sockets, session by session, the longest wrong first."""
-    ordered = sorted(
-        group.verdicts, key=lambda one: [(wrong_ns(flow), flow.inode) for flow in one.unit.flows]
-    )
+    ordered = sorted(group.verdicts, key=lambda one: [*map(longest_wrong_first, one.unit.flows)])
     shown = [(verdict, flow) for verdict in ordered for flow in verdict.unit.flows]
     for verdict, flow in shown[:SAMPLE]:
         fds = matcher.fds(flow)

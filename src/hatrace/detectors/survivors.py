@@ -20,7 +20,7 @@ from hatrace.detectors.reloads import (
 from hatrace.model.address import endpoint
 from hatrace.model.attribution import Role
 from hatrace.model.event import Stream, Target
-from hatrace.model.flow import Flow, State
+from hatrace.model.flow import Flow, State, oldest_first
 from hatrace.model.topology import Process, Server
 from hatrace.model.world import World
 
@@ -158,7 +158,7 @@ def _survivor(
         count=count,
         preexisting=min(count, sum(row.adopted for row in rows)),
         born_per_s=sum(rates),
-        flows=tuple(sorted(flows, key=lambda flow: (flow.born_ns, flow.inode, flow.id))),
+        flows=tuple(sorted(flows, key=oldest_first)),
         streams=streams,
         told=told is not None and told.complete,
     )

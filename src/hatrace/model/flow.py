@@ -219,3 +219,9 @@ class Flow(NamedTuple):
 def flows(records: bytes | memoryview) -> Iterator[Flow]:
     """The flows of packed records; raises struct.error when a record is cut short."""
     return map(Flow._make, LAYOUT.iter_unpack(records))
+
+
+def oldest_first(flow: Flow) -> tuple[bool, int, int, int]:
+    """A key to sort by.  What is older than hatrace comes before all whose birth was seen: its
+    ``born_ns`` is when it was first seen, which may be later than such a birth."""
+    return not flow.preexisting, flow.born_ns, flow.inode, flow.id

@@ -194,6 +194,16 @@ def test_what_leaked_before_hatrace_came_is_named_at_once() -> None:
     assert finding.growth is None
 
 
+def test_what_is_older_than_hatrace_is_shown_before_what_was_born_while_it_looked() -> None:
+    """The inventory saw the old ones after the new one's birth: that time is not their age."""
+    adopted = int(Flag.ADOPTED | Flag.OWNED | Flag.CONNECTED)
+    new = make.check_flow(0.2)
+    old = [make.check_flow(0.3, flags=adopted, connect_ns=0) for _ in range(2)]
+    scan = make.open_scan(make.at(1), new, *old)
+    (finding,) = ask(CheckLeak(nothing_known), table(), 1, scan)
+    assert [one.preexisting for one in finding.evidence if one.what == "tcp"] == [True, True]
+
+
 def test_a_leak_that_no_longer_grows_is_a_notice() -> None:
     old = [
         make.check_flow(0, flags=int(Flag.ADOPTED | Flag.OWNED | Flag.CONNECTED), connect_ns=0)
