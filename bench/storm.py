@@ -23,7 +23,6 @@ from bench.work import Done
 from hatrace.capture.reader import read
 from hatrace.model.event import Event, Finished, Losses, Open, Targets, Tick
 from hatrace.model.finding import Change
-from hatrace.model.flow import LAYOUT
 
 SETTLE_S = 4.0
 LONGEST_S = 30
@@ -110,7 +109,7 @@ def _told(path: Path, reset: Done, born: Done, cpu_s: float, resident_bytes: int
         born,
         max(event.matched for event in events if isinstance(event, Open)),
         sum(row.gone for row in totals.rows),
-        sum(len(event.records) for event in finished) // LAYOUT.size,
+        sum(len(event.flows) for event in finished),
         losses.total,
         sum(
             change.finding.count

@@ -82,6 +82,19 @@ struct target_total {
 	__u32 lifetime[LIFETIME_BUCKETS];	/* of gone flows */
 };
 
+#define FLOW_WORDS 23		/* of 8 bytes, in struct flow */
+#define BLOCK_FLOWS 128
+
+/*
+ * Room for flows that ended, on their way to user space, as it wants them: the first words of all,
+ * then the second ones ...  Times but gone_ns and moved_ns are distances (0: has not happened):
+ * connect_ns and established_ns since born_ns, the others until gone_ns.  The last word says which
+ * of these have happened: bit 0 connect_ns, then established, fin, closed, released.
+ */
+struct block {
+	__u64 words[FLOW_WORDS + 1][BLOCK_FLOWS + 8]; /* + 8: not all in one set of the cache */
+};
+
 /* One CPU's lane: flows that ended, on their way to user space (lanes.h). */
 struct lane {
 	__u64 written;		/* flows put in so far */

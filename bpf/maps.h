@@ -32,7 +32,7 @@ enum map {
 	MAP_KEYS,	  /* array of u64, mapped: socket addresses for the scan; 0 ends them */
 	MAP_REPORT,	  /* array of struct flow, mapped: what the scan has found */
 	MAP_LANES,	  /* array of struct lane, by CPU, mapped */
-	MAP_LANE_FLOWS,	  /* array of struct flow, mapped: the lanes' room, one after the other */
+	MAP_LANE_FLOWS,	  /* array of struct block, mapped: the lanes' room, one after the other */
 	MAP_LAST,	  /* hash: socket address -> struct flow: those being told late, as they were */
 };
 

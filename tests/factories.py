@@ -13,6 +13,7 @@ from itertools import count
 
 from hatrace.model.address import packed
 from hatrace.model.capture_info import CaptureInfo, Scope
+from hatrace.model.columns import Columns
 from hatrace.model.event import (
     CommandSockets,
     Configured,
@@ -234,10 +235,14 @@ def records(flows: Iterable[Flow]) -> bytes:
     return b"".join(one.pack() for one in flows)
 
 
+def columns(flows: Iterable[Flow]) -> Columns:
+    return Columns.of(records(flows))
+
+
 def finished(*flows: Flow, at_ns: int | None = None) -> Finished:
     """The ring's news of these; by default right after the last one's end."""
     last_ns = max((max(one.gone_ns, one.released_ns) for one in flows), default=START)
-    return Finished(last_ns if at_ns is None else at_ns, records(flows))
+    return Finished(last_ns if at_ns is None else at_ns, columns(flows))
 
 
 def open_scan(at_ns: int, *flows: Flow, matched: int | None = None) -> Open:

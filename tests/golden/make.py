@@ -25,9 +25,13 @@ FOLDER = Path(__file__).parent
 
 def plain(event: Event) -> list[Any]:
     """``[topic, fields]`` as JSON has them; packed flows as lists of their fields."""
-    fields: dict[str, Any] = msgspec.to_builtins(event)
-    if isinstance(event, Finished | Open):
-        fields["records"] = msgspec.to_builtins(list(flows(event.records)))
+    if isinstance(event, Finished):
+        fields: dict[str, Any] = {"at_ns": event.at_ns, "records": list(event.flows)}
+    else:
+        fields = msgspec.to_builtins(event)
+    if isinstance(event, Open):
+        fields["records"] = list(flows(event.records))
+    fields = msgspec.to_builtins(fields)
     return json.loads(json.dumps([topic(type(event)), fields], default=list))
 
 

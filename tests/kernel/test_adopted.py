@@ -164,7 +164,7 @@ class TestMptcp:
                 assert open_by_totals(probes, mptcp.port) == 2
         ended: list[Flow] = []
         while len(ended) < 2:
-            ended += [f for f in flows(probes.drain()) if mptcp.port in (f.lport, f.rport)]
+            ended += [f for f in probes.drain() if mptcp.port in (f.lport, f.rport)]
         assert {(flow.pid, flow.closer) for flow in ended} == {(ME, ME)}
         assert open_by_totals(probes, mptcp.port) == 0
         assert probes.losses().total == 0

@@ -73,7 +73,7 @@ def test_a_connection_that_is_sent_elsewhere_stays_one(
         assert len(mine) == 1 and not mine[0].preexisting
         probes.inventory()
     assert probes.losses().overwritten == 0
-    assert not [flow for flow in flows(probes.drain()) if flow.rport]
+    assert not [flow for flow in probes.drain() if flow.rport]
 
 
 def test_what_no_route_leads_to_is_a_failure(opened: ExitStack) -> None:
@@ -88,7 +88,7 @@ def test_what_no_route_leads_to_is_a_failure(opened: ExitStack) -> None:
         probes = opened.enter_context(closing(attached(child.pid)))
         print(file=child.stdin, flush=True)
         assert int(child.stdout.readline()) == errno.ENETUNREACH
-        ended = [flow for flow in flows(probes.drain()) if flow.rport == 80]
+        ended = [flow for flow in probes.drain() if flow.rport == 80]
         print(file=child.stdin, flush=True)
         if probes.rung == "cgroup":
             [failed] = ended

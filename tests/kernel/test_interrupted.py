@@ -24,7 +24,7 @@ from bench.compiled import Program, compiled
 from hatrace.kernel.probes import Probes
 from hatrace.kernel.wire import Criteria
 from hatrace.lab import network
-from hatrace.model.flow import Flag, Flow, flows
+from hatrace.model.flow import Flag, Flow
 from hatrace.sockets.netlink import namespace_of, within
 from tests.kernel.own import attached
 from tests.kernel.test_rungs import pytest_generate_tests
@@ -84,12 +84,12 @@ def played(loops: list[Program], probes: Probes) -> tuple[int, list[Flow]]:
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        told += flows(probes.drain())
+        told += probes.drain()
         time.sleep(0.02)
     deadline = time.monotonic() + 20
     while len(told) < 2 * sum(counts) and time.monotonic() < deadline:
         probes.scan(Criteria())
-        told += flows(probes.drain())
+        told += probes.drain()
         time.sleep(0.1)
     return sum(counts), told
 

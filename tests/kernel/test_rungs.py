@@ -142,7 +142,7 @@ def ended(probes: Probes, count: int) -> list[Flow]:
     finished: list[Flow] = []
 
     def enough() -> bool:
-        finished.extend(flows(probes.drain()))
+        finished.extend(probes.drain())
         return len(finished) >= count
 
     assert wait_until(enough), (len(finished), count)

@@ -23,7 +23,6 @@ from hatrace.commands._tracing import Tracing
 from hatrace.lab.stage import wait_until
 from hatrace.model.capture_info import Scope, ScopeKind
 from hatrace.model.event import Finished
-from hatrace.model.flow import flows as unpacked
 from tests.kernel.cgroups import new_cgroup, removed
 from tests.kernel.running import Hatrace, run
 
@@ -193,7 +192,7 @@ def test_a_cgroup_that_is_made_anew(cgroup: Path, worker: Worker, opened: ExitSt
 
     def has_ended() -> bool:
         news = [event for event in tracing.events(lambda: False) if isinstance(event, Finished)]
-        ended.extend(flow for event in news for flow in unpacked(event.records))
+        ended.extend(flow for event in news for flow in event.flows)
         return bool(ended)
 
     assert wait_until(has_ended)

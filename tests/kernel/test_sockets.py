@@ -658,7 +658,7 @@ class TestSampled:
         pair.client.close()
         pair.accepted.close()
         ended: list[Flow] = []
-        wait_for(lambda: ended.extend(unpacked(probes.drain())) or len(ended) >= 2)
+        wait_for(lambda: ended.extend(probes.drain()) or len(ended) >= 2)
         [client] = [flow for flow in ended if flow.id == born.id]
         assert client.gone_ns >= client.released_ns > 0 and client.closer == ME
         assert client.sent_bytes == 77, "the kernel's news carry the bytes"
@@ -672,7 +672,7 @@ class TestSampled:
         known = found(probes.flows(), pair.client)
         reset(pair.client)
         ended: list[Flow] = []
-        wait_for(lambda: ended.extend(unpacked(probes.drain())) or ended)
+        wait_for(lambda: ended.extend(probes.drain()) or ended)
         [gone] = ended
         assert gone.id == known.id and Flag.RST_SENT in Flag(gone.flags)
         assert gone.remote == known.remote and not gone.flags & Flag.FAILED
@@ -688,9 +688,7 @@ class TestSampled:
         assert ghost.id in {flow.id for flow in unpacked(records)} and matched >= 1
         pair.client.close()
         ended: list[Flow] = []
-        wait_for(
-            lambda: ended.extend(unpacked(probes.drain())) or ghost.id in {f.id for f in ended}
-        )
+        wait_for(lambda: ended.extend(probes.drain()) or ghost.id in {f.id for f in ended})
         assert ghost.id not in {flow.id for flow in probes.flows()}
 
     def test_closed_while_a_look_reads_the_tables_is_no_ghost(
@@ -768,7 +766,7 @@ class TestSampled:
                 with pair.listener.accept()[0] as accepted:
                     accepted.recv(9)
         ended: list[Flow] = []
-        wait_for(lambda: ended.extend(unpacked(probes.drain())) or len(ended) >= 40)
+        wait_for(lambda: ended.extend(probes.drain()) or len(ended) >= 40)
         assert len(ended) == len({flow.id for flow in ended}) == 40
         rows = {row.inbound: row for row in probes.targets() if row.port == pair.port}
         assert rows[True].gone == rows[False].gone == 20

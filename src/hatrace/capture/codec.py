@@ -6,15 +6,16 @@ import msgspec
 
 from hatrace.capture import columns
 from hatrace.capture.format import Message
+from hatrace.model.columns import Columns
 from hatrace.model.event import Finished, Open
 
 
 def encode(message: Message) -> bytes:
     """A message as it is stored."""
     if isinstance(message, Finished):
-        return columns.pack(message.records, len(message.records) // columns.RECORD_BYTES)
+        return columns.pack(message.flows, len(message.flows))
     if isinstance(message, Open):
-        return columns.pack(message.records, message.matched)
+        return columns.pack(Columns.of(message.records), message.matched)
     return encode_json(message)
 
 
@@ -41,5 +42,6 @@ def decode(kind: type[Message], data: bytes, at_ns: int) -> Message:
     if kind is Finished:
         return Finished(at_ns, columns.unpack(data)[0])
     if kind is Open:
-        return Open(at_ns, *columns.unpack(data))
+        suspects, matched = columns.unpack(data)
+        return Open(at_ns, suspects.records(), matched)
     return msgspec.json.decode(data, type=kind)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from hatrace.capture import version_1
 from hatrace.capture.format import VERSION
 from hatrace.errors import CaptureUnreadable
 
 Step = Callable[[str, bytes], tuple[str, bytes] | None]
 """``(topic, data)`` of one version → of the next."""
 
-STEPS: dict[int, Step] = {}
-"""By the version they start from.  Version 1 is the first, so there is none yet."""
+STEPS: dict[int, Step] = {1: version_1.upgrade}
+"""By the version they start from; each raises ValueError for what is no message of it."""
 
 
 def check_version(version: int, path: str) -> None:

@@ -124,14 +124,14 @@ def _messages(path: Path, header: _Header, only: str | None = None) -> Iterator[
 
 
 def _decode(version: int, topic: str, stored: Stored) -> Iterator[Message | Damage]:
-    upgraded = migrate.upgrade(version, topic, stored.data)
-    if upgraded is None:
-        return
-    topic, data = upgraded
-    if topic not in KINDS:
-        yield Damage(f"this hatrace does not know its events of kind {topic!r}", False)
-        return
     try:
+        upgraded = migrate.upgrade(version, topic, stored.data)
+        if upgraded is None:
+            return
+        topic, data = upgraded
+        if topic not in KINDS:
+            yield Damage(f"this hatrace does not know its events of kind {topic!r}", False)
+            return
         message = decode(KINDS[topic], data, stored.log_time)
         _check_time(message.finding.at_ns if isinstance(message, FindingChange) else message.at_ns)
     except (ValueError, RecursionError) as error:

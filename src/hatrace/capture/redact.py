@@ -28,6 +28,7 @@ from hatrace.model import event as ev
 from hatrace.model import topology as topo
 from hatrace.model.address import V4_PREFIX, is_unspecified, packed, printable
 from hatrace.model.capture_info import CaptureInfo, Scope
+from hatrace.model.columns import Columns
 from hatrace.model.finding import FindingChange
 from hatrace.model.flow import FIELDS, LAYOUT
 
@@ -63,8 +64,11 @@ class Redactor:
         return map(self.event, events)
 
     def event(self, event: T) -> T:
-        if isinstance(event, ev.Finished | ev.Open):
+        if isinstance(event, ev.Open):
             return dataclasses.replace(event, records=self.records(event.records))
+        if isinstance(event, ev.Finished):
+            records = self.records(event.flows.records())
+            return dataclasses.replace(event, flows=Columns.of(records))
         redacted: T = self._object(event)
         return redacted
 

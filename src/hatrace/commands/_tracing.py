@@ -166,9 +166,9 @@ class Tracing:
         yield from self._picture(last=True)
 
     def _news(self, least_bytes: int) -> Iterator[Event]:
-        records = self._probes.drain(least_bytes)
-        if records:
-            yield Finished(time.monotonic_ns(), records)
+        ended = self._probes.drain(least_bytes)
+        if ended:
+            yield Finished(time.monotonic_ns(), ended)
         yield from self._sampler.drain()
 
     def _picture(self, last: bool = False) -> Iterator[Event]:

@@ -8,14 +8,14 @@ columns are read (0.1 us), and the rarest sorts of flows looked at first.
 
 from __future__ import annotations
 
-import struct
+import itertools
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
-from typing import Any
 
 from hatrace.flows.behaviour import LIMITS
-from hatrace.model.flow import FIELDS, LAYOUT, Flag, Flow
+from hatrace.model.columns import Columns
+from hatrace.model.flow import Flag, Flow
 
 UNUSUAL = int(Flag.RST_SENT | Flag.FAILED | Flag.FIN_RECEIVED | Flag.RST_RECEIVED)
 """Ends of checks; most sessions' flows are closed by this side first, without a reset."""
@@ -23,51 +23,39 @@ LOOKS = 1_024
 """Candidates looked at closely in a batch, in equal shares for each target and sort."""
 FEWEST = 8
 """No target's share is smaller."""
+FEW = 32
+"""As many as a server's history of checks shows."""
 
 
 class Want(Enum):
     """Which flows of a target are asked for."""
 
     NONE = auto()
+    FEW = auto()
+    """The first `FEW` of a batch."""
     ALL = auto()
     LIKE_CHECKS = auto()
     """Those which may be checks among sessions."""
 
 
-def whole(records: bytes) -> bytes | memoryview:
-    """The records without a last one that was cut short."""
-    spare = len(records) % LAYOUT.size
-    return memoryview(records)[:-spare] if spare else records
-
-
-def column(records: bytes | memoryview, name: str) -> list[int]:
-    """One field of all records."""
-    codes = [field.code for field in FIELDS]
-    at = [field.name for field in FIELDS].index(name)
-    size, offset = struct.calcsize(codes[at]), struct.calcsize("<" + "".join(codes[:at]))
-    rows: Any = memoryview(records)  # whose cast() is typed for literal codes only
-    values: list[int] = rows.cast(codes[at])[offset // size :: LAYOUT.size // size].tolist()
-    return values
-
-
-def chosen(records: bytes | memoryview, wanted: Callable[[int], Want]) -> Iterator[Flow]:
+def chosen(flows: Columns, wanted: Callable[[int], Want]) -> Iterator[Flow]:
     """The flows that ``wanted`` picks by their target's index, in their order."""
-    targets = column(records, "target")
+    targets = flows.values("target")
     wants = {index: wanted(index) for index in sorted(set(targets))}
     everything = {index for index, want in wants.items() if want is Want.ALL}
     mixed = {index for index, want in wants.items() if want is Want.LIKE_CHECKS}
     numbers: list[int] = []
     if everything:
         numbers += [number for number, index in enumerate(targets) if index in everything]
+    for index in (index for index, want in wants.items() if want is Want.FEW):
+        found = (number for number, target in enumerate(targets) if target == index)
+        numbers += itertools.islice(found, FEW)
     if mixed:
-        numbers += _like_checks(records, targets, mixed)
-    for number in sorted(numbers):
-        yield Flow._make(LAYOUT.unpack_from(records, number * LAYOUT.size))
+        numbers += _like_checks(flows, targets, mixed)
+    yield from flows.picked(sorted(numbers))
 
 
-def _like_checks(
-    records: bytes | memoryview, targets: list[int], mixed: Collection[int]
-) -> list[int]:
+def _like_checks(flows: Columns, targets: list[int], mixed: Collection[int]) -> list[int]:
     """The numbers of the flows worth a look: they ended as checks do, and few are like them.
 
     Checks ask the same each time, and there are few of them: where many flows sent the same, none
@@ -75,14 +63,14 @@ def _like_checks(
     TCP checks.
     """
     share = max(FEWEST, LOOKS // len(mixed))
-    rows = zip(targets, column(records, "flags"), column(records, "sent_bytes"), strict=True)
+    rows = zip(targets, flows.values("flags"), flows.values("sent_bytes"), strict=True)
     found = [
         (number, index, sent)
         for number, (index, flags, sent) in enumerate(rows)
         if flags & UNUSUAL and index in mixed and sent <= LIMITS.sent_bytes
     ]
     alike = Counter((index, sent) for _, index, sent in found)
-    received = column(records, "received_bytes") if found else targets
+    received = flows.values("received_bytes") if found else targets
     few = [
         (alike[index, sent], number, (index, not sent))
         for number, index, sent in found

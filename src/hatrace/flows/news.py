@@ -12,7 +12,7 @@ from enum import Enum, auto
 from hatrace.flows.attribution import Attributor
 from hatrace.flows.check_activity import CheckBook
 from hatrace.flows.doubt import at_least
-from hatrace.flows.finished import Want
+from hatrace.flows.finished import FEW, Want
 from hatrace.flows.inbound import command_socket
 from hatrace.flows.scans import Totals, same_target
 from hatrace.flows.told import Told
@@ -23,8 +23,6 @@ from hatrace.model.flow import Flow
 
 WAITING = 4_096
 """Flows of undecided targets kept."""
-WAITING_PER_TARGET = 32
-"""As many as a server's history of checks shows."""
 UNSURE = 16
 """Flows per target which may turn out to be a rhythm's first."""
 UNSURE_TARGETS = 512
@@ -69,8 +67,8 @@ class Desk:
         use = self._use(index)
         if use is Use.NOTHING:
             return Want.NONE
-        if use is Use.UNDECIDED and self._waiting_for[index] >= WAITING_PER_TARGET:
-            return Want.NONE
+        if use is Use.UNDECIDED:
+            return Want.FEW if self._waiting_for[index] < FEW else Want.NONE
         return Want.LIKE_CHECKS if use is Use.MIXED else Want.ALL
 
     def take(self, flow: Flow) -> None:
@@ -92,7 +90,7 @@ class Desk:
             self.take(flow)
 
     def _wait(self, flow: Flow) -> None:
-        if self._waiting_for[flow.target] < WAITING_PER_TARGET:
+        if self._waiting_for[flow.target] < FEW:
             self._waiting_for[flow.target] += 1
             self._waiting.append(flow)
 

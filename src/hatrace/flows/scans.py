@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from hatrace.flows.finished import whole
 from hatrace.model.event import Holder, Holders, Open, Target, Targets
 from hatrace.model.flow import Flow, State, flows
 from hatrace.model.world import Key, Rate
@@ -30,7 +29,7 @@ class Suspects:
 
     def apply(self, event: Open) -> list[Flow]:
         """Takes the scan for the whole of what is open; returns the flows it reports anew."""
-        self.open = {flow.key: flow for flow in flows(whole(event.records))}
+        self.open = {flow.key: flow for flow in flows(event.records)}
         self.left_out = max(0, event.matched - len(self.open))
         self._listening = {
             (flow.netns, flow.lport) for flow in self.open.values() if flow.state == State.LISTEN

@@ -14,7 +14,7 @@ from typing import Any
 
 from hatrace.flows.attribution import Attributor
 from hatrace.flows.check_activity import CheckBook
-from hatrace.flows.finished import chosen, whole
+from hatrace.flows.finished import chosen
 from hatrace.flows.news import Desk
 from hatrace.flows.owners import Owners
 from hatrace.flows.scans import Fds, Names, Suspects, Totals
@@ -99,10 +99,7 @@ class Table:
     # Folding ---------------------------------------------------------------------------
 
     def _finished(self, event: events.Finished) -> None:
-        records = whole(event.records)
-        if len(records) != len(event.records):
-            self._trouble(_cut_short(event))
-        for flow in chosen(records, self._desk.wants):
+        for flow in chosen(event.flows, self._desk.wants):
             self._desk.take(flow)
 
     def _open(self, event: events.Open) -> None:
@@ -273,8 +270,3 @@ class Table:
 def _program(command_line: str) -> str:
     """A process's name by its command line, where nothing better is known."""
     return command_line.split(" ", 1)[0].rpartition("/")[2]
-
-
-def _cut_short(event: events.Finished) -> Trouble:
-    why = f"a batch of finished flows ends within a record ({len(event.records)} bytes)"
-    return Trouble(event.at_ns, "ring", "finished", why)

@@ -119,7 +119,7 @@ class Shape:
 
 
 def shapes(sizes: Sizes) -> dict[MapId, Shape]:
-    lane_flows = sizes.lane_flows * possible_cpus()
+    lane_blocks = wire.blocks(sizes.lane_flows) * possible_cpus()
     return {
         MapId.FLOWS: Shape(_HASH, 8, LAYOUT.size, sizes.flows, _NO_PREALLOC),
         MapId.RING: Shape(_RINGBUF, 0, 0, sizes.ring_bytes),
@@ -141,7 +141,7 @@ def shapes(sizes: Sizes) -> dict[MapId, Shape]:
         MapId.KEYS: Shape(_ARRAY, 4, 8, KEYS_A_RUN, _MMAPABLE),
         MapId.REPORT: Shape(_ARRAY, 4, LAYOUT.size, wire.SCAN_LIMIT, _MMAPABLE),
         MapId.LANES: Shape(_ARRAY, 4, wire.LANE.size, possible_cpus(), _MMAPABLE),
-        MapId.LANE_FLOWS: Shape(_ARRAY, 4, LAYOUT.size, lane_flows, _MMAPABLE),
+        MapId.LANE_FLOWS: Shape(_ARRAY, 4, wire.BLOCK.size, lane_blocks, _MMAPABLE),
         MapId.LAST: Shape(_HASH, 8, LAYOUT.size, max(64, 2 * possible_cpus())),
     }
 

@@ -28,6 +28,7 @@ from hatrace.kernel.rungs import LADDER, Rung
 from hatrace.kernel.totals import Totals
 from hatrace.kernel.walk import Walk
 from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.model.columns import Columns
 from hatrace.model.event import CommandCalls, Holder, Losses, Target, Trouble
 from hatrace.model.flow import EPHEMERAL_PORTS, LAYOUT
 
@@ -223,13 +224,13 @@ class Probes:
                 self._asked.begin(now_s)
         return whole
 
-    def drain(self, least_bytes: int = 0) -> bytes:
-        """Flows which ended since the last call, packed; nothing while fewer bytes wait, and none
+    def drain(self, least_bytes: int = 0) -> Columns:
+        """Flows which ended since the last call; nothing while fewer bytes wait, and none
         of the lanes is half full."""
         waiting = self._ring.waiting_bytes() + self._lanes.waiting_bytes()
         if waiting < max(1, least_bytes) and not (waiting and self._lanes.half_full()):
-            return b""
-        return self._lanes.drain(self._ring.drain())
+            return Columns()
+        return Columns.joined([Columns.of(self._ring.drain()), self._lanes.drain()])
 
     def targets(self) -> tuple[Target, ...]:
         """Totals of every target so far; call it right after `scan`, which counts what is open."""

@@ -8,12 +8,19 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+from hatrace.model.columns import WORDS
 from hatrace.model.flow import EPHEMERAL_PORTS
 
 CONFIG = struct.Struct("<QQIIII16sHHI")
 """secret, cgroup_id, cgroup_level, scope, summary, hz, comm, port_low, port_high, lane_flows."""
 LANE = struct.Struct("<QQQ40x")
 """written, busy, read."""
+BLOCK_FLOWS = 128
+BLOCK_WORDS = BLOCK_FLOWS + 8
+"""From one of a flow's words to the next: `BLOCK_FLOWS`, and what keeps them out of one set of
+the cache."""
+BLOCK = struct.Struct(f"<{(WORDS + 1) * BLOCK_WORDS * 8}s")
+"""words."""
 CRITERIA = struct.Struct("<QQQQQIII4x")
 """half_closed_ns, ghost_ns, orphan_ns, unanswered_ns, idle_ns, limit, everything, whole."""
 TARGET_KEY = struct.Struct("<16sIIHB5x")
@@ -32,6 +39,12 @@ UNIX_CALLER = struct.Struct("<II")
 """pid, path."""
 UNIX_CALLS = struct.Struct("<QQ16s")
 """connects, last_ns, comm."""
+
+
+def blocks(lane_flows: int) -> int:
+    """``struct block``s of a lane with room for so many flows."""
+    return -(-lane_flows // BLOCK_FLOWS)
+
 
 SCOPE_TGIDS, SCOPE_CGROUP, SCOPE_ALL = 0, 1, 2
 SCAN_LIMIT = 4096

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 class ScopeKind(StrEnum):

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import get_args
 
+from hatrace.model.columns import Columns
 from hatrace.model.topology import (
     Bind,
     CommandSocket,
@@ -29,10 +30,10 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Flows which ended, as the ring delivered them: packed ``struct flow`` records."""
+    """Flows which ended, as the kernel handed them over."""
 
     at_ns: int
-    records: bytes
+    flows: Columns
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from hatrace.errors import HatraceError
 from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.model.columns import Columns
 from hatrace.model.event import CommandCalls, Holder, Losses, Target, Trouble
 from hatrace.model.flow import Flow
 from hatrace.sockets.inventory import look
@@ -131,15 +132,15 @@ class SampledProbes:
         """Every open flow, as of the last look."""
         return list(self._table.open.values())
 
-    def drain(self, least_bytes: int = 0) -> bytes:
-        """Flows which ended since the last call, packed.  Looks again when it is time.
+    def drain(self, least_bytes: int = 0) -> Columns:
+        """Flows which ended since the last call.  Looks again when it is time.
 
         ``least_bytes`` is for rings: here each call has to listen for news, and gives them.
         """
         del least_bytes
         self._hear()
         self._look_if_due()
-        return self._table.take_finished()
+        return Columns.of(self._table.take_finished())
 
     def scan(self, criteria: Criteria) -> tuple[bytes, int]:
         """Open flows which meet the criteria: packed records, and how many matched."""

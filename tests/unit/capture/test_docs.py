@@ -80,8 +80,8 @@ def test_its_example_reads_flows() -> None:
     records = [flow.pack() for flow in flows]
     read = space["records"]
     assert callable(read)
-    assert read(columns.pack(b"".join(records), 5)) == records
-    assert read(columns.pack(b"", 0)) == []
+    assert read(columns.pack(make.columns(flows), 5)) == records
+    assert read(columns.pack(make.columns([]), 0)) == []
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from hatrace.capture.redact import _KEPT, _RULES, KEPT_NAMES, Redactor
 from hatrace.capture.writer import Writer
 from hatrace.model.address import packed, printable
 from hatrace.model.capture_info import Scope, ScopeKind
+from hatrace.model.columns import Columns
 from hatrace.model.event import (
     EVENTS,
     Event,
@@ -62,6 +63,8 @@ def texts(value: Any, kept: bool = False) -> Iterator[str | bytes]:
             yield from texts(part)
     elif isinstance(value, dict):
         yield from texts([value[key] for key in value if not str(value[key]).isdigit()])
+    elif isinstance(value, Columns):
+        yield from texts(list(value))
     elif dataclasses.is_dataclass(value):
         for field in dataclasses.fields(value):
             if field.name == "records":
@@ -127,7 +130,7 @@ def test_loopback_and_unspecified_addresses_stay(text: str) -> None:
 def test_what_joined_still_joins() -> None:
     redactor = Redactor()
     flow = make.flow(comm="appserver")
-    (again,) = flows(redactor.event(make.finished(make.ended(flow))).records)
+    (again,) = redactor.event(make.finished(make.ended(flow))).flows
     server = redactor.event(make.servers(0)).servers[0]
     assert again.raddr == server.address == server.check_address
     assert (again.rport, again.pid, again.inode) == (flow.rport, flow.pid, flow.inode)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from hatrace.flows.finished import FEWEST, LOOKS, Want, chosen, column, whole
+from hatrace.flows.finished import FEW, FEWEST, LOOKS, Want, chosen
+from hatrace.model.columns import Columns
 from hatrace.model.flow import Flag, Flow
 from tests import factories as f
 
@@ -19,15 +20,9 @@ def like_checks(_index: int) -> Want:
     return Want.LIKE_CHECKS
 
 
-@pytest.mark.parametrize("name", ["target", "flags", "sent_bytes", "received_bytes", "state"])
-def test_a_column_is_the_field_of_all_records(name: str) -> None:
-    flows = [f.flow(**{name: 7 + n}) for n in range(5)]
-    assert list(column(f.records(flows), name)) == [7, 8, 9, 10, 11]
-
-
 def test_only_wanted_targets_are_unpacked_in_their_order() -> None:
     flows = [f.flow(target=n % 5) for n in range(20)]
-    picked = list(chosen(f.records(flows), all_of(1, 3)))
+    picked = list(chosen(f.columns(flows), all_of(1, 3)))
     assert picked == [flow for flow in flows if flow.target in (1, 3)]
     assert all(isinstance(flow, Flow) for flow in picked)
 
@@ -39,7 +34,7 @@ def test_each_index_is_asked_about_once_a_batch() -> None:
         asked.append(index)
         return Want.NONE
 
-    assert not list(chosen(f.records(f.flow(target=n % 3) for n in range(99)), none))
+    assert not list(chosen(f.columns(f.flow(target=n % 3) for n in range(99)), none))
     assert sorted(asked) == [0, 1, 2]
 
 
@@ -56,27 +51,27 @@ def test_each_index_is_asked_about_once_a_batch() -> None:
     ],
 )
 def test_among_sessions_only_what_ends_as_a_check_is_looked_at(flow: Flow, picked: bool) -> None:
-    assert bool(list(chosen(flow.pack(), like_checks))) is picked
+    assert bool(list(chosen(f.columns([flow]), like_checks))) is picked
 
 
 def test_sessions_cannot_crowd_out_silent_checks() -> None:
     loud = [f.http_check(request=n) for n in range(1, LOOKS + 50)]
     silent = f.tcp_check()
-    picked = list(chosen(f.records([*loud, silent]), like_checks))
+    picked = list(chosen(f.columns([*loud, silent]), like_checks))
     assert picked == [*loud[:LOOKS], silent]
 
 
 def test_what_many_sent_is_no_check_and_crowds_out_none() -> None:
     sessions = [f.http_check(request=80) for _ in range(LOOKS + 1)]
     check = f.http_check(request=60)
-    picked = list(chosen(f.records([*sessions, check, *sessions]), like_checks))
+    picked = list(chosen(f.columns([*sessions, check, *sessions]), like_checks))
     assert picked == [check]
 
 
 def test_what_is_rarest_is_looked_at_first() -> None:
     sessions = [f.http_check(request=80 + n // 2) for n in range(2 * LOOKS)]
     check = f.http_check(request=60)
-    picked = list(chosen(f.records([*sessions, check]), like_checks))
+    picked = list(chosen(f.columns([*sessions, check]), like_checks))
     assert len(picked) == LOOKS
     assert picked[-1] == check
 
@@ -84,13 +79,16 @@ def test_what_is_rarest_is_looked_at_first() -> None:
 def test_each_target_has_its_share() -> None:
     many = 2 * LOOKS // FEWEST
     flows = [f.http_check(request=n, target=n % many) for n in range(1, 4 * LOOKS)]
-    picked = list(chosen(f.records(flows), like_checks))
+    picked = list(chosen(f.columns(flows), like_checks))
     assert {flow.target for flow in picked} == set(range(many))
     assert len(picked) <= many * FEWEST
 
 
-def test_a_record_cut_short_is_left_out() -> None:
-    flow = f.flow()
-    records = whole(flow.pack() + b"\0" * 183)
-    assert list(chosen(records, all_of(flow.target))) == [flow]
-    assert not list(chosen(b"", all_of(flow.target)))
+def test_of_an_undecided_target_the_first_few_are_picked() -> None:
+    flows = [f.flow(target=n % 2, sent_bytes=n) for n in range(4 * FEW)]
+    few = {0: Want.FEW, 1: Want.NONE}
+    assert list(chosen(f.columns(flows), few.__getitem__)) == flows[: 2 * FEW : 2]
+
+
+def test_of_none_none_is_picked() -> None:
+    assert not list(chosen(Columns(), all_of(0, 1)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 
 import pytest
@@ -89,15 +88,6 @@ def test_a_loss_count_does_not_hide_what_the_scan_left_out() -> None:
     assert (world.losses.ring_full, world.losses.scan_truncated) == (3, 4)
     early = table(events.Losses(f.at(2), scan_truncated=7))
     assert early.losses.scan_truncated == 7
-
-
-def test_a_batch_cut_short_is_a_trouble_and_the_rest_counts() -> None:
-    world = table(*haproxy(), f.targets(f.at(1), f.target(born=1, gone=1)))
-    whole = f.finished(f.tcp_check(1))
-    world.apply(dataclasses.replace(whole, records=whole.records + b"torn"))
-    (trouble,) = world.troubles
-    assert "188 bytes" in trouble.why
-    assert len(world.checks[0].recent) == 1
 
 
 # Targets -----------------------------------------------------------------------------------
@@ -245,7 +235,7 @@ def test_a_command_line_does_not_replace_a_name() -> None:
 def test_memory_does_not_grow_with_connections() -> None:
     world = table(*haproxy(), f.targets(f.at(1), f.target(), f.data_target(), f.client_target()))
     session, client = f.ended(f.flow()), f.ended(f.client_flow())
-    batch = events.Finished(f.at(2), f.records([session, client]) * 500)
+    batch = events.Finished(f.at(2), f.columns([session, client] * 500))
 
     def kept() -> int:
         known = (*vars(world._desk).values(), *vars(world._checks).values())

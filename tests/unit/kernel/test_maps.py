@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from hatrace.kernel import maps
+from hatrace.kernel import maps, wire
 from hatrace.kernel.maps import MapId, Shape, Sizes, fitting
 from hatrace.resources import bpf_dir
 
@@ -91,7 +91,8 @@ def test_room_of_lanes(
     monkeypatch.setattr(maps, "possible_cpus", lambda: cpus)
     sizes = Sizes(ring_bytes=ring_bytes)
     assert sizes.lane_flows == flows
-    assert maps.shapes(sizes)[MapId.LANE_FLOWS].entries == cpus * flows
+    blocks = maps.shapes(sizes)[MapId.LANE_FLOWS].entries
+    assert blocks == cpus * max(1, flows // wire.BLOCK_FLOWS)
 
 
 def test_possible_cpus() -> None:

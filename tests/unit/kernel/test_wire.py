@@ -20,7 +20,7 @@ import pytest
 
 from hatrace.commands._tracing import SOON_S
 from hatrace.kernel import decode, wire
-from hatrace.model import flow
+from hatrace.model import columns, flow
 from hatrace.resources import bpf_dir
 
 FLOW_H = bpf_dir() / "flow.h"
@@ -37,6 +37,7 @@ TWINS = {
     "held": "HELD",
     "process": "PROCESS",
     "lane": "LANE",
+    "block": "BLOCK",
     "unix_path": "UNIX_PATH",
     "unix_caller": "UNIX_CALLER",
     "unix_calls": "UNIX_CALLS",
@@ -64,7 +65,7 @@ def declared(text: str) -> tuple[dict[str, list[str]], list[str]]:
     """Names only: the fields of each struct; enumerators and numeric macros."""
     text = re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
     structs = {
-        name: re.findall(r"(\w+)(?:\[\w+\])?;", body)
+        name: re.findall(r"(\w+)(?:\[[\w +]+\])*;", body)
         for name, body in re.findall(r"struct (\w+) \{(.*?)\n\};", text, re.DOTALL)
     }
     bodies = re.findall(r"enum \w+ \{(.*?)\}", text, re.DOTALL)
@@ -182,7 +183,13 @@ def test_other_structs(header: Header, name: str) -> None:
 
 def test_flags(header: Header) -> None:
     flags = {name: value for name, value in header.values.items() if name.startswith("FLOW_")}
+    assert flags.pop("FLOW_WORDS") == columns.WORDS
     assert {f"FLOW_{flag.name}": flag.value for flag in flow.Flag} == flags
+
+
+def test_blocks(header: Header) -> None:
+    assert header.values["BLOCK_FLOWS"] == wire.BLOCK_FLOWS
+    assert wire.BLOCK.size == (columns.WORDS + 1) * wire.BLOCK_WORDS * 8
 
 
 def test_scopes(header: Header) -> None:

@@ -30,7 +30,7 @@ def flow_rows(info: CaptureInfo, events: Iterable[Event]) -> Iterator[Row]:
     open_flows: dict[tuple[int, int], tuple[int, Flow]] = {}
     for event in events:
         if isinstance(event, Finished):
-            for flow in flows(event.records):
+            for flow in event.flows:
                 open_flows.pop(flow.key, None)
                 yield _flow_row(info, "ended", event.at_ns, flow)
         elif isinstance(event, Open):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from hatrace.model.event import DETAIL, OWN, Action, Event, Finished, Tick, Trouble
 from hatrace.model.finding import Change, Finding, FindingChange
-from hatrace.model.flow import LAYOUT
 from hatrace.model.world import CheckActivity, World
 from hatrace.sinks import wording
 from hatrace.sinks.live.frame import Frame
@@ -39,7 +38,7 @@ class Collector:
         if isinstance(event, Tick):
             self._ticks += 1
         elif isinstance(event, Finished):
-            self._finished += len(event.records) // LAYOUT.size
+            self._finished += len(event.flows)
         elif isinstance(event, Action):
             self._actions.append(event)
         elif isinstance(event, Trouble) and (event.source, event.subject) == (OWN, DETAIL):
