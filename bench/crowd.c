@@ -5,6 +5,7 @@
  * of input:
  *
  *	churn RATE SECONDS	close and replace so many connections a second, altogether
+ *	next COUNT		close and replace so many that were not yet, the same few processes
  *	storm COUNT		make and close so many, as fast as it goes
  *	half COUNT		shut the sending half of so many clients
  *	reset			abort all clients at once, and keep the dead accepted ends
@@ -25,6 +26,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#define FEW 2
 
 struct pair {
 	int client, accepted;
@@ -97,6 +100,12 @@ static void ended(struct pair p)
 	close(p.accepted);
 }
 
+static void replace(struct pair *p)
+{
+	ended(*p);
+	*p = connected();
+}
+
 static long churn(double rate, double seconds)
 {
 	double start = now_s(), now = start;
@@ -104,14 +113,22 @@ static long churn(double rate, double seconds)
 
 	while (now < start + seconds) {
 		if (done < rate * (now - start)) {
-			ended(pairs[done % count]);
-			pairs[done % count] = connected();
-			done++;
+			replace(&pairs[done++ % count]);
 		} else {
 			sleep_s(0.01);
 		}
 		now = now_s();
 	}
+	return done;
+}
+
+static long next(double amount)
+{
+	static long at;
+	long done = 0;
+
+	for (; done < amount; done++)
+		replace(&pairs[at++ % count]);
 	return done;
 }
 
@@ -149,6 +166,8 @@ static long obeyed(struct order order)
 	switch (order.what) {
 	case 'c':
 		return churn(order.amount, order.seconds);
+	case 'n':
+		return next(order.amount);
 	case 's':
 		return storm(order.amount);
 	case 'h':
@@ -230,16 +249,18 @@ int main(int argc, char **argv)
 	tell(answers[0], members, start);
 	while (fgets(line, sizeof(line), stdin)) {
 		struct order order = {0};
+		int asked;
 
 		if (sscanf(line, "%15s %lf %lf", word, &order.amount, &order.seconds) < 1)
 			continue;
 		order.what = word[0];
-		order.amount /= members;
+		asked = order.what == 'n' && members > FEW ? FEW : members;
+		order.amount /= asked;
 		start = now_s();
-		for (int i = 0; i < members; i++)
+		for (int i = 0; i < asked; i++)
 			if (write(orders[i], &order, sizeof(order)) != sizeof(order))
 				fail("order");
-		tell(answers[0], members, start);
+		tell(answers[0], asked, start);
 	}
 	for (int i = 0; i < members; i++)
 		close(orders[i]);

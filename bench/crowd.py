@@ -31,6 +31,10 @@ class Crowd:
         """Closes and replaces so many connections each second."""
         return self._do(f"churn {per_s} {seconds}")
 
+    def next(self, count: int) -> Done:
+        """Closes and replaces so many, each time others, of the same few processes."""
+        return self._do(f"next {count}")
+
     def storm(self, count: int) -> Done:
         """Makes and closes so many, as fast as it goes."""
         return self._do(f"storm {count}")

@@ -5,8 +5,9 @@ our own is attached, to time its inventory and its scan alone; `hatrace live` wa
 do nothing; and it watches one in a hundred connections a second end and come again, but no fewer
 than `LEAST_PER_S`, so that there is something to be measured.  What an event costs is told
 twice: by new connections of others in its scope, which are always the same, and by the crowd's own
-that end, old ones, whose flows nobody has touched since (and whose processes are more where more
-connections are open, as a process has a limit of files).
+that end: old ones, which a scan has seen and nobody has touched since.  These are as many at each
+level, of as many processes, in a row: else one would measure how warm a process finds the caches
+when it wakes up for one connection or for many.
 """
 
 from __future__ import annotations
@@ -42,8 +43,9 @@ STORM, STORMS = 10_000, 5
 """So many connections for the BPF time of one: what others do meanwhile counts little.  Of so many
 storms the median: one of them may meet a slow second of the machine."""
 FEW = 2
-OLD_PER_S, OLD_S = 5_000.0, 4.0
-"""The crowd's connections that end and come again while BPF time is counted: the same each time."""
+OLD, OLD_TIMES, OLD_AFTER_S = 500, 10, 2.5
+"""So many of the crowd's connections end and come again while BPF time is counted; as all of the
+fewest are replaced each time, scans see the new ones before they are the old ones."""
 READERS = ("scan", "inventory")
 SOCKETS, MOST_INVENTORY_S = 70_000, 0.5
 IDLE_FLOWS, MOST_IDLE, MOST_BYTES = 100_000, 0.02, 50_000_000
@@ -95,7 +97,7 @@ def measure(flows: int, seconds: float) -> Level:
             per_s = max(LEAST_PER_S, CHURN * people.connections)
             busy = processes.share(running.session, lambda: people.churn(per_s, seconds))
             bpf_us = _bpf_us(running, lambda: others.storm(STORM), STORMS)
-            old_us = _bpf_us(running, lambda: people.churn(OLD_PER_S, OLD_S), 1)
+            old_us = _bpf_us(running, lambda: people.next(OLD), OLD_TIMES, OLD_AFTER_S)
             resident = processes.resident_bytes(running.session)
         inventory_s, scan_s, whole_s, picking_s = _alone(people)
     return Level(
@@ -157,14 +159,15 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.thread_time() - start
 
 
-def _bpf_us(running: Running, work: Callable[[], Done], times: int) -> float:
+def _bpf_us(running: Running, work: Callable[[], Done], times: int, pause_s: float = 0.0) -> float:
     """Of the hooks, for each connection: what runs in the calls of those who make them."""
     hooks = [program for program in running.programs if bpf.name(program) not in READERS]
     with bpf.stats_enabled():
-        return median(_once_us(hooks, work) for _ in range(times))
+        return median(_once_us(hooks, work, pause_s) for _ in range(times))
 
 
-def _once_us(hooks: list[int], work: Callable[[], Done]) -> float:
+def _once_us(hooks: list[int], work: Callable[[], Done], pause_s: float) -> float:
+    time.sleep(pause_s)
     before = bpf.total(bpf.run_times(hooks).values())
     done = work()
     return (bpf.total(bpf.run_times(hooks).values()) - before).ns / done.count / 1e3
