@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from hatrace.flows.finished import FEW, FEWEST, LOOKS, Want, chosen
+from hatrace.flows.finished import ALIKE, FEW, FEWEST, LOOKS, Want, chosen
 from hatrace.model.columns import Columns
 from hatrace.model.flow import Flag, Flow
 from tests import factories as f
@@ -62,7 +62,7 @@ def test_sessions_cannot_crowd_out_silent_checks() -> None:
 
 
 def test_what_many_sent_is_no_check_and_crowds_out_none() -> None:
-    sessions = [f.http_check(request=80) for _ in range(LOOKS + 1)]
+    sessions = [f.http_check(request=80) for _ in range(ALIKE + 1)]
     check = f.http_check(request=60)
     picked = list(chosen(f.columns([*sessions, check, *sessions]), like_checks))
     assert picked == [check]
